@@ -1,0 +1,95 @@
+"""Checks of arguments: one clear error that names argument, value, expectation and remedy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradlab.errors import DTypeError, ShapeError, ValueRangeError
+
+Array = npt.NDArray[Any]
+
+
+def as_numbers(name: str, value: object, *, allow_complex: bool = True) -> Array:
+    """`value` as a float or complex array that gradlab computes with; never a copy unless the dtype changes.
+
+    Integers become float64 and float16 becomes float32. Everything that would lose information in
+    silence (masked arrays, matrices, lists, objects, booleans, long double) is refused.
+    """
+    if not isinstance(value, np.ndarray) or isinstance(value, (np.matrix, np.ma.MaskedArray)):
+        raise DTypeError(
+            f"{name} is a {type(value).__module__}.{type(value).__name__}; expected a plain numpy.ndarray; "
+            f"try numpy.asarray({name}, dtype=float)"
+        )
+    kind = value.dtype.kind
+    if kind in "iu":
+        return value.astype(np.float64)
+    if value.dtype == np.float16:
+        return value.astype(np.float32)
+    allowed = (np.float32, np.float64, np.complex128) if allow_complex else (np.float32, np.float64)
+    if value.dtype.type not in allowed or not value.dtype.isnative:
+        raise DTypeError(
+            f"{name} has dtype {value.dtype}; expected float32, float64 or integers"
+            f"{' (or complex128)' if allow_complex else ''}; try {name}.astype(float)"
+        )
+    return value
+
+
+def require_shape(name: str, value: Array, shape: tuple[int, ...], meaning: str) -> None:
+    """Raise ShapeError unless the trailing axes of `value` are exactly `shape`."""
+    n = len(shape)
+    if value.ndim < n or value.shape[value.ndim - n :] != shape:
+        raise ShapeError(f"{name} has shape {value.shape}; expected {meaning} = {shape}, with ensemble axes only in front")
+
+
+def require_finite(name: str, value: Array) -> None:
+    """Raise ValueRangeError that names the first NaN or infinity and their number."""
+    finite = np.isfinite(value)
+    if not finite.all():
+        bad = np.argwhere(~finite)
+        first = tuple(int(i) for i in bad[0])
+        raise ValueRangeError(
+            f"{name} has {len(bad)} non-finite values, the first at index {first} ({value[first]}); "
+            "expected finite numbers; repair or drop these sequences"
+        )
+
+
+def require_sequences(name: str, value: Array, features: int) -> None:
+    """Raise ShapeError unless `value` is (T, *E, B, `features`) with at least one step and one sequence."""
+    want = f"(T, B, {features}) with T >= 1 and B >= 1"
+    if value.ndim < 3:
+        raise ShapeError(f"{name} has shape {value.shape}; expected {want}, time first; one sequence is {name}[:, None, :]")
+    if value.shape[-1] != features:
+        raise ShapeError(f"{name} has shape {value.shape}, so {value.shape[-1]} features; expected {want}")
+    if value.shape[0] == 0:
+        raise ShapeError(f"{name} has shape {value.shape}, so T = 0 steps; expected {want}")
+    if 0 in value.shape:
+        raise ShapeError(f"{name} has shape {value.shape}, so B = 0 sequences; expected {want}")
+
+
+def require_count(name: str, value: object, minimum: int = 1) -> int:
+    """`value` as an int of at least `minimum`; booleans, floats and text are refused."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise DTypeError(f"{name} is {value!r}; expected an integer >= {minimum}")
+    if value < minimum:
+        raise ValueRangeError(f"{name} is {value}; expected an integer >= {minimum}")
+    return int(value)
+
+
+def require_positive(name: str, value: object) -> float:
+    """`value` as a finite float above 0; booleans and text are refused."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise DTypeError(f"{name} is {value!r}; expected a number > 0")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueRangeError(f"{name} is {value}; expected a finite number > 0")
+    return float(value)
+
+
+def require_generator(name: str, value: object) -> np.random.Generator:
+    """`value` if it is a Generator: seeds are chosen by the outermost caller."""
+    if not isinstance(value, np.random.Generator):
+        raise DTypeError(f"{name} is {value!r}; expected a numpy.random.Generator; try numpy.random.default_rng(0)")
+    return value

@@ -1,0 +1,25 @@
+"""A batch of sequences: what a task samples, a network reads and a loss is measured on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs with their targets, time-major.
+
+    `inputs` (T, B, D); with ensemble axes E, (T, *E, B, D).
+    `targets`: what the loss expects. For a read-out at every step its leading axes are (T, B), for a
+    read-out at the last step (B,).
+    `mask`: same leading axes as the targets, 0 where a position does not count; None counts all.
+    """
+
+    inputs: Array
+    targets: Array
+    mask: Array | None = None
