@@ -1,0 +1,95 @@
+"""The simple recurrent network of Elman (1990)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gradlab.cells import activations
+from gradlab.cells.base import (
+    Array,
+    Cell,
+    Init,
+    Params,
+    affine_rows,
+    draw,
+    outer_rows,
+    row,
+    rows,
+    sum_rows,
+    transpose,
+    unrows,
+)
+from gradlab.errors import ValueRangeError
+
+
+class Elman(Cell):
+    """h_t = f(W x_t + U h_{t-1} + b);  J_t = diag(f'(a_t)) U.
+
+    Elman (1990), "Finding structure in time", Cognitive Science 14. State: h (H). Trained here by full
+    backpropagation through time. Pascanu, Mikolov & Bengio (2013) take the pre-activation as state
+    instead: the same Lyapunov spectrum, other norms over finite times.
+
+    `activation`: tanh, sigmoid, relu or linear. Parameters: W (H, D), U (H, H), b (H,).
+    """
+
+    def __init__(self, activation: str = "tanh") -> None:
+        if activation not in activations.ALL:
+            raise ValueRangeError(f"activation is {activation!r}; expected one of {', '.join(activations.ALL)}")
+        self.activation = activations.ALL[activation]
+
+    def __repr__(self) -> str:
+        return f"Elman({self.activation.name!r})"
+
+    def init(
+        self, rng: np.random.Generator, input_size: int, hidden_size: int, *, W: Init | None = None, U: Init | None = None
+    ) -> Params:
+        """Matrices by the inits `W` and `U` (default: uniform in +-1/sqrt(H)), bias 0."""
+        return {
+            "W": draw(rng, W, 1, hidden_size, input_size),
+            "U": draw(rng, U, 1, hidden_size, hidden_size),
+            "b": np.zeros(hidden_size),
+        }
+
+    def step(self, params: Params, x_t: Array, s_prev: Array, t: int) -> Array:
+        W, U, b = params["W"], params["U"], params["b"]
+        return self.activation.value(x_t @ transpose(W) + s_prev @ transpose(U) + row(b))
+
+    def output_vjp(self, s: Array, s_prev: Array, dy: Array, ds: Array, ds_prev: Array) -> None:
+        ds += dy
+
+    # The tape is the pre-activation a_t until the step turns it into the slope f'(a_t).
+
+    def tape_shape(self, input_size: int, hidden_size: int) -> tuple[int, int]:
+        return 1, hidden_size
+
+    def pre_size(self, input_size: int, hidden_size: int) -> int:
+        return hidden_size
+
+    def prepare(self, params: Params, rows: tuple[int, ...]) -> dict[str, Any]:
+        return dict(params)
+
+    def project(self, p: dict[str, Any], x: Array, a: Array) -> None:
+        affine_rows(x, p["W"], p["b"], out=a[:, 0])
+
+    def step_into(self, p: dict[str, Any], a_t: Array, s_prev: Array, s_out: Array, t: int) -> None:
+        np.matmul(s_prev, transpose(p["U"]), out=s_out)
+        s_out += a_t[0]
+        self.activation.value_and_slope(s_out, s_out, a_t[0])
+
+    def step_vjp(
+        self, p: dict[str, Any], a_t: Array, s_prev: Array, s_t: Array, delta: Array, da_out: Array, ds_out: Array, t: int
+    ) -> None:
+        np.multiply(delta, a_t[0], out=da_out)
+        np.matmul(da_out, p["U"], out=ds_out)
+
+    def input_grad(self, p: dict[str, Any], da: Array) -> Array:
+        return unrows(np.matmul(rows(da), p["W"]), da)
+
+    def param_grads(self, p: dict[str, Any], x: Array, a: Array, s: Array, da: Array, delta: Array, t: Array) -> Params:
+        return {"W": outer_rows(da, x), "U": outer_rows(da, s[:-1]), "b": sum_rows(da)}
+
+    def jacobian(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array) -> Array:
+        J: Array = a[:, 0, ..., :, None] * p["U"][..., None, :, :]
+        return J

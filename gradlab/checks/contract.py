@@ -1,0 +1,199 @@
+"""The contract of a cell, as checks that raise: every closed form against exact differentiation of `step`.
+
+Each check takes an `Example` and raises GradientMismatch with the cell in its message. `CONTRACT` lists them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradlab.backward import bptt
+from gradlab.batch import Batch
+from gradlab.checks.comparison import compare
+from gradlab.checks.gradients import network_gradient, run_steps
+from gradlab.errors import GradientMismatch
+from gradlab.network import Network, forward
+from gradlab.record import Record
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A network of raw states, its parameters, an input (T, B, D), initial states and a cotangent of its outputs.
+
+    `rtol`: of the scale S; 1e-11 where nothing saturates, see `gradlab.checks.comparison`.
+    """
+
+    net: Network
+    params: dict[str, Array]
+    x: Array
+    initial: dict[str, Array]
+    cotangent: Array
+    rtol: float = 1e-11
+
+    @cached_property
+    def record(self) -> Record:
+        """What `bptt` says."""
+        return self.run(self.params, self.x, self.initial)
+
+    def run(self, params: dict[str, Array], x: Array, initial: dict[str, Array], cotangent: Array | None = None) -> Record:
+        """`bptt` with the loss sum(outputs * cotangent), everything kept."""
+        weight = self.cotangent if cotangent is None else cotangent
+
+        def linear(outputs: Array, targets: Array, mask: Array | None) -> tuple[Array, Array]:
+            own = tuple(range(-weight.ndim, 0))
+            return (outputs * weight).sum(axis=own), np.broadcast_to(weight, outputs.shape)
+
+        keep = ("states", "gates", "immediate", "adjoints", "jacobians", "input_gradient")
+        return bptt(self.net, params, Batch(x, weight), linear, keep, initial_states=initial)
+
+    @cached_property
+    def oracle(self) -> dict[str, tuple[Array, Array]]:
+        """(gradient, S) by complex step through `step` alone."""
+        return network_gradient(self.net, self.params, self.x, self.cotangent, self.initial)
+
+    def expect(self, name: str, value: Array, oracle: Array, scale: Array) -> None:
+        """Raise GradientMismatch, naming the cell, unless `value` is within rtol * scale."""
+        compare(f"{self.net.cell!r} {name}", value, oracle, scale, self.rtol).raise_for_failure()
+
+
+def check_value(example: Example) -> None:
+    """The engine's forward pass equals `step` applied one step at a time."""
+    plain = run_steps(example.net, example.params, example.x, example.initial)
+    # Rounding differs in the order of sums: relative to the largest output, not to each.
+    example.expect("value", example.record.outputs, plain, np.full(plain.shape, np.abs(plain).max() + np.finfo(float).tiny))
+
+
+def check_parameter_gradients(example: Example) -> None:
+    """dL/dtheta of every parameter equals the complex step."""
+    for key in example.params:
+        example.expect(f"gradient of {key}", example.record.gradients[key], *example.oracle[key])
+
+
+def check_input_gradient(example: Example) -> None:
+    """dL/dx_t equals the complex step."""
+    gradient = example.record.input_gradient
+    assert gradient is not None
+    example.expect("gradient of x", gradient, *example.oracle["x"])
+
+
+def check_initial_state_gradient(example: Example) -> None:
+    """delta_0 = dL/ds_0 equals the complex step."""
+    for name, layer in example.record.layers.items():
+        example.expect(f"gradient of s_0 {name}", layer.series("adjoints")[0], *example.oracle[f"s_0 {name}"])
+
+
+def check_jacobian(example: Example) -> None:
+    """J_t equals the complex step of `step` over the full state, at every recorded state."""
+    from gradlab.cells.differentiation import state_jacobian
+
+    below = example.x
+    for layer in example.net.layers:
+        own = {k.removeprefix(f"{layer.name}."): v for k, v in example.params.items() if k.startswith(f"{layer.name}.")}
+        record = example.record.layers[layer.name]
+        s = record.series("states")
+        exact = np.stack([state_jacobian(layer.cell, own, below[t], s[t], t) for t in range(len(below))])
+        example.expect(f"jacobian of layer {layer.name}", record.series("jacobians"), exact, np.abs(exact) + _row_scale(exact))
+        below = layer.cell.output(s[1:], s[:-1])
+
+
+def _row_scale(J: Array) -> Array:
+    """Entries are sums of products of size up to the largest of their row: cancellation leaves rounding of that size."""
+    return np.broadcast_to(np.abs(J).max(axis=-1, keepdims=True), J.shape)
+
+
+def check_adjoint_recursion(example: Example) -> None:
+    """delta_t = e_t + J_{t+1}^T delta_{t+1}: the vjp of a step is its Jacobian's transpose."""
+    for name, layer in example.record.layers.items():
+        delta, e, J = layer.series("adjoints"), layer.series("immediate"), layer.series("jacobians")
+        terms = J * delta[1:, ..., :, None]
+        scale = np.abs(terms).sum(axis=-2) + np.abs(e[:-1])
+        example.expect(f"adjoint of layer {name}", delta[:-1], terms.sum(axis=-2) + e[:-1], scale)
+
+
+def check_rows_are_independent(example: Example) -> None:
+    """A batch row alone gives what it gives in the batch."""
+    for row in range(example.x.shape[1]):
+        at = slice(row, row + 1)
+        cotangent = example.cotangent[..., at, :]
+        alone = example.run(example.params, example.x[:, at], {k: v[at] for k, v in example.initial.items()}, cotangent)
+        for name, layer in alone.layers.items():
+            for series in ("states", "adjoints"):
+                whole = example.record.layers[name].series(series)
+                own = layer.series(series)
+                # BLAS sums a single row in another order: rounding of the largest entry of the same step.
+                scale = np.broadcast_to(np.abs(own).max(axis=-1, keepdims=True), own.shape)
+                example.expect(f"{series} of row {row} alone", own, whole[..., at, :], scale)
+
+
+def check_ensemble_equals_loop(example: Example) -> None:
+    """Parameters with an ensemble axis give, member by member, what a loop over the members gives."""
+    factors = np.array([1.0, 0.5, -0.75])
+    params = {k: v * factors.reshape(-1, *(1,) * v.ndim) for k, v in example.params.items()}
+    together = example.run(params, example.x, example.initial)
+    for member in range(len(factors)):
+        single = example.run({k: v[member] for k, v in params.items()}, example.x, example.initial)
+        for key, gradient in single.gradients.items():
+            # The same sums in another order: rounding of the largest entry.
+            scale = np.full(gradient.shape, np.abs(gradient).max())
+            example.expect(f"ensemble member {member}, gradient of {key}", together.gradients[key][member], gradient, scale)
+        for name, layer in single.layers.items():
+            own = layer.series("states")
+            scale = np.full(own.shape, np.abs(own).max())
+            example.expect(f"ensemble member {member}, states", together.layers[name].series("states")[:, member], own, scale)
+
+
+def check_complex_equals_real(example: Example) -> None:
+    """The whole pass in complex128 has the real pass as its real part, and no imaginary part."""
+    params = {k: v.astype(complex) for k, v in example.params.items()}
+    record = example.run(params, example.x, example.initial)
+    for key, gradient in example.record.gradients.items():
+        scale = np.full(gradient.shape, np.abs(gradient).max())
+        example.expect(f"complex128 gradient of {key}", record.gradients[key], gradient.astype(complex), scale)
+
+
+def check_inputs_are_not_modified(example: Example) -> None:
+    """Parameters, inputs and initial states are read, never written."""
+    given = {**example.params, "x": example.x, **{f"s_0 {k}": v for k, v in example.initial.items()}}
+    before = {key: value.copy() for key, value in given.items()}
+    example.run(example.params, example.x, example.initial)
+    for key, value in given.items():
+        if not np.array_equal(value, before[key]):
+            raise GradientMismatch(f"{example.net.cell!r} modified {key}")
+
+
+def check_float32_stays_float32(example: Example) -> None:
+    """A pass in float32 is float32 throughout and near the float64 one."""
+    params = {k: v.astype(np.float32) for k, v in example.params.items()}
+    run = forward(
+        example.net, params, example.x.astype(np.float32), {k: v.astype(np.float32) for k, v in example.initial.items()}
+    )
+    if run.outputs.dtype != np.float32 or any(s.dtype != np.float32 for s in run.states.values()):
+        raise GradientMismatch(f"{example.net.cell!r} computes float32 inputs in {run.outputs.dtype}")
+    size = np.abs(example.record.outputs).max()
+    gap = np.abs(run.outputs - example.record.outputs).max()
+    if gap > 1e-3 * (size + 1.0):  # far above the rounding of float32 over a few steps, far below a wrong formula
+        raise GradientMismatch(f"{example.net.cell!r} in float32 is {gap:.1e} away from float64")
+
+
+CONTRACT: tuple[Callable[[Example], None], ...] = (
+    check_value,
+    check_parameter_gradients,
+    check_input_gradient,
+    check_initial_state_gradient,
+    check_jacobian,
+    check_adjoint_recursion,
+    check_rows_are_independent,
+    check_ensemble_equals_loop,
+    check_complex_equals_real,
+    check_inputs_are_not_modified,
+    check_float32_stays_float32,
+)
+"""Every check of the contract; each raises GradientMismatch."""
