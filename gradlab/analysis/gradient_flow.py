@@ -1,0 +1,92 @@
+"""How large the gradient is at each time step, and how far back it reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradlab._math import log_norm
+from gradlab.errors import ShapeError, ValueRangeError
+from gradlab.record import Record
+from gradlab.status import OK, Status
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """Natural logarithms of gradient norms, row t for step t; -inf where a gradient is exactly zero.
+
+    Keys are "layer/part", e.g. "0/c" and "0/h", and "layer" for the whole state. Each array (T+1, *E, B).
+    `log_total`: ln norm of delta_t, the TOTAL derivative dL/ds_t through all later steps.
+    `log_immediate`: ln norm of e_t, the direct partial at step t alone.
+    """
+
+    log_total: Mapping[str, Array]
+    log_immediate: Mapping[str, Array]
+    status: Status = OK
+
+
+def gradient_flow(record: Record) -> GradientFlow:
+    """Norms of total and immediate gradients of every layer and part of the state, at every step, for every sequence.
+
+    Needs a record made with keep=("adjoints", "immediate", ...). Norms are log-scaled: 1e-200 is not 0.
+    """
+    total: dict[str, Array] = {}
+    immediate: dict[str, Array] = {}
+    for name, layer in record.layers.items():
+        for part in (None, *layer.parts):
+            key = name if part is None else f"{name}/{part}"
+            total[key] = log_norm(layer.series("adjoints", part))
+            immediate[key] = log_norm(layer.series("immediate", part))
+    return GradientFlow(total, immediate, record.status)
+
+
+@dataclass(frozen=True)
+class MemoryHorizon:
+    """The lag, in steps, at which the gradient has fallen below `level` of what it is at lag 0, and stays below.
+
+    `lags` (*E, B): one for each sequence, interpolated in ln norm; inf where it never does within the sequence.
+    `median`, `low`, `high`: over the sequences, with the quartiles.
+    `status`: `beyond-range` if the median is inf, `too-short` if there are fewer than 3 steps.
+    """
+
+    lags: Array
+    median: float
+    low: float
+    high: float
+    level: float
+    status: Status
+
+
+def memory_horizon(log_total: Array, level: float = float(np.exp(-1.0))) -> MemoryHorizon:
+    """Horizon of a flow ln norm(dL/ds_t), (T+1, *E, B), of a loss at the last step only: lag 0 is row T."""
+    if not 0.0 < level < 1.0:
+        raise ValueRangeError(f"level is {level}; expected a share between 0 and 1")
+    if log_total.ndim < 1 or log_total.shape[0] < 2:
+        raise ShapeError(f"log_total has shape {log_total.shape}; expected (T+1, ...) with T >= 1")
+    by_lag = log_total[::-1].reshape(log_total.shape[0], -1)
+    threshold = by_lag[0] + np.log(level)
+    lags = np.array([_last_crossing(by_lag[:, k], threshold[k]) for k in range(by_lag.shape[1])])
+    low, median, high = (float(np.quantile(lags, q, method="inverted_cdf")) for q in (0.25, 0.5, 0.75))
+    steps = log_total.shape[0] - 1
+    status = OK
+    if steps < 3:
+        status = Status("too-short", f"{steps} step(s); a horizon needs at least 3")
+    elif not np.isfinite(median):
+        status = Status("beyond-range", f"the gradient is still above {level:.3g} of its value after {steps} steps")
+    return MemoryHorizon(lags.reshape(log_total.shape[1:]), median, low, high, level, status)
+
+
+def _last_crossing(by_lag: Array, threshold: float) -> float:
+    """The lag from which on the curve stays below the threshold, interpolated; inf if its end lies above."""
+    above = np.flatnonzero(~(by_lag < threshold))
+    last = int(above[-1])
+    if last == len(by_lag) - 1:
+        return float("inf")
+    drop = by_lag[last] - by_lag[last + 1]
+    return float(last + ((by_lag[last] - threshold) / drop if np.isfinite(drop) else 0.0))
