@@ -125,13 +125,46 @@ def _sweep(
 
 
 def _loss(net: Network, run: Pass, batch: Batch, loss: Loss) -> tuple[Array, Array]:
-    """The loss and its derivative, of the shape of the outputs. The loss sees ensemble axes in front."""
-    outputs = run.outputs if net.readout == "last" else np.moveaxis(run.outputs, 0, -3)
-    value, d_outputs = loss(outputs, batch.targets, batch.mask)
+    """The loss and its derivative, of the shape of the outputs.
+
+    The loss sees ensemble axes in front of (T, B, p). Where members read their own sequences (the inputs have
+    ensemble axes) it is called once for each sequence set, on the members that read it.
+    """
+    every = net.readout == "every"
+    outputs = np.moveaxis(run.outputs, 0, -3) if every else run.outputs
+    own = batch.inputs.shape[1:-2]
+    if not own:
+        value, d_outputs = loss(outputs, batch.targets, batch.mask)
+        _require_cotangent(d_outputs, outputs)
+    else:
+        targets, mask = (_ensemble_major(name, getattr(batch, name), own, every) for name in ("targets", "mask"))
+        tail = (slice(None),) * (3 if every else 2)
+        value = np.empty(outputs.shape[: outputs.ndim - len(tail)], outputs.dtype)
+        d_outputs = np.empty_like(outputs)
+        for index in np.ndindex(own):
+            members = (..., *(slice(None) if n == 1 else k for n, k in zip(own, index, strict=True)))
+            part = outputs[(*members, *tail)]
+            value[members], d_part = loss(part, targets[index], None if mask is None else mask[index])
+            _require_cotangent(d_part, part)
+            d_outputs[(*members, *tail)] = d_part
+    d_outputs = np.asarray(d_outputs, outputs.dtype)
+    return np.asarray(value), np.moveaxis(d_outputs, -3, 0) if every else d_outputs
+
+
+def _ensemble_major(name: str, value: Array | None, own: tuple[int, ...], every: bool) -> Any:
+    """Targets or mask (T, *E, B, ...) as (*E, T, B, ...)."""
+    if value is None:
+        return None
+    first = 1 if every else 0
+    if value.shape[first : first + len(own)] != own:
+        want = "(T, *E, B, ...)" if every else "(*E, B, ...)"
+        raise ShapeError(f"batch.{name} has shape {value.shape}; expected {want} with E = {own}, as the inputs have")
+    return np.moveaxis(value, 0, len(own)) if every else value
+
+
+def _require_cotangent(d_outputs: Array, outputs: Array) -> None:
     if np.shape(d_outputs) != outputs.shape:
         raise ShapeError(f"loss returned d_outputs of shape {np.shape(d_outputs)}; expected that of its outputs, {outputs.shape}")
-    d_outputs = d_outputs.astype(outputs.dtype, copy=False)
-    return np.asarray(value), d_outputs if net.readout == "last" else np.moveaxis(d_outputs, -3, 0)
 
 
 def _read_out_vjp(net: Network, run: Pass, d_outputs: Array, gradients: dict[str, Array], workspace: Workspace | None) -> Array:

@@ -14,10 +14,12 @@ Array = npt.NDArray[Any]
 class Batch:
     """Inputs with their targets, time-major.
 
-    `inputs` (T, B, D); with ensemble axes E, (T, *E, B, D).
+    `inputs` (T, B, D).
     `targets`: what the loss expects. For a read-out at every step its leading axes are (T, B), for a
     read-out at the last step (B,).
     `mask`: same leading axes as the targets, 0 where a position does not count; None counts all.
+    Where each ensemble member reads its own sequences, all three have ensemble axes in front of B:
+    (T, *E, B, D), (T, *E, B) or (*E, B).
     """
 
     inputs: Array

@@ -26,6 +26,9 @@ SERIES = ("states", "immediate", "adjoints", "jacobians")
 class LayerRecord:
     """One layer in one direction, in its own processing order. What was not kept is None.
 
+    The parts of a state are its coordinates: dL/dc_t of an LSTM holds h_t fixed, and the loss at the last step,
+    which reads h_T, has dL/dc_T = 0. (A framework that computes h_t from c_t adds both and calls the sum dL/dc_t.)
+
     `parts`: name and first and last column of each part of the state, e.g. {"c": (0, H), "h": (H, 2H)}.
     `states` (T+1, *E, B, S), row 0 the initial state.
     `gates`: named gate values, (T, *E, B, H) each; row t - 1 belongs to step t.

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Status:
     """What a result may be trusted for.
 
-    `code` is one of `ok`, `overflow`, `rank-deficient`, `too-short`, `beyond-range`, `nonconverged`;
+    `code` is one of `ok`, `overflow`, `rank-deficient`, `too-short`, `beyond-range`, `no-gradient`,
+    `nonconverged`;
     `detail` says where and why in one sentence.
     """
 

@@ -48,11 +48,15 @@ def gradient_flow(record: Record) -> GradientFlow:
 
 @dataclass(frozen=True)
 class MemoryHorizon:
-    """The lag, in steps, at which the gradient has fallen below `level` of what it is at lag 0, and stays below.
+    """The number of steps in which the gradient falls below `level` of its reference, and stays below.
 
-    `lags` (*E, B): one for each sequence, interpolated in ln norm; inf where it never does within the sequence.
+    The reference is its value at the first lag where it is not exactly zero, and the steps count from there: lag 0,
+    or lag 1 for the cell of an LSTM, which the loss at the last step reads only through h.
+    `lags` (*E, B): one for each sequence, interpolated in ln norm; inf where it never falls so far within the
+    sequence, NaN where the gradient is zero at every lag.
     `median`, `low`, `high`: over the sequences, with the quartiles.
-    `status`: `beyond-range` if the median is inf, `too-short` if there are fewer than 3 steps.
+    `status`: `beyond-range` if the median is inf, `too-short` if there are fewer than 3 steps,
+    `no-gradient` if it is zero throughout.
     """
 
     lags: Array
@@ -64,29 +68,38 @@ class MemoryHorizon:
 
 
 def memory_horizon(log_total: Array, level: float = float(np.exp(-1.0))) -> MemoryHorizon:
-    """Horizon of a flow ln norm(dL/ds_t), (T+1, *E, B), of a loss at the last step only: lag 0 is row T."""
+    """Horizon of a flow ln norm(dL/ds_t), (T+1, *E, B), of a loss at the last step only: lag 0 is row T.
+
+    Errors: ValueRangeError unless 0 < level < 1; ShapeError for fewer than 2 rows.
+    """
     if not 0.0 < level < 1.0:
         raise ValueRangeError(f"level is {level}; expected a share between 0 and 1")
     if log_total.ndim < 1 or log_total.shape[0] < 2:
         raise ShapeError(f"log_total has shape {log_total.shape}; expected (T+1, ...) with T >= 1")
     by_lag = log_total[::-1].reshape(log_total.shape[0], -1)
-    threshold = by_lag[0] + np.log(level)
-    lags = np.array([_last_crossing(by_lag[:, k], threshold[k]) for k in range(by_lag.shape[1])])
+    lags = np.array([_last_crossing(by_lag[:, k], float(np.log(level))) for k in range(by_lag.shape[1])])
     low, median, high = (float(np.quantile(lags, q, method="inverted_cdf")) for q in (0.25, 0.5, 0.75))
     steps = log_total.shape[0] - 1
     status = OK
     if steps < 3:
         status = Status("too-short", f"{steps} step(s); a horizon needs at least 3")
-    elif not np.isfinite(median):
-        status = Status("beyond-range", f"the gradient is still above {level:.3g} of its value after {steps} steps")
+    elif np.isnan(lags).any():
+        status = Status(
+            "no-gradient", f"the gradient is zero, or not a number, at every lag for {int(np.isnan(lags).sum())} sequences"
+        )
+    elif np.isinf(median):
+        status = Status("beyond-range", f"the gradient is still above {level:.3g} of its reference after {steps} steps")
     return MemoryHorizon(lags.reshape(log_total.shape[1:]), median, low, high, level, status)
 
 
-def _last_crossing(by_lag: Array, threshold: float) -> float:
-    """The lag from which on the curve stays below the threshold, interpolated; inf if its end lies above."""
-    above = np.flatnonzero(~(by_lag < threshold))
-    last = int(above[-1])
+def _last_crossing(by_lag: Array, log_level: float) -> float:
+    """Steps from the reference to where the curve falls below it by `log_level` for good, interpolated."""
+    present = np.flatnonzero(np.isfinite(by_lag))
+    if not len(present):
+        return float("nan")
+    threshold = by_lag[present[0]] + log_level
+    last = int(np.flatnonzero(by_lag >= threshold)[-1])
     if last == len(by_lag) - 1:
         return float("inf")
     drop = by_lag[last] - by_lag[last + 1]
-    return float(last + ((by_lag[last] - threshold) / drop if np.isfinite(drop) else 0.0))
+    return float(last - present[0] + ((by_lag[last] - threshold) / drop if np.isfinite(drop) else 0.0))

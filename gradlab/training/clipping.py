@@ -10,21 +10,30 @@ import numpy.typing as npt
 
 from gradlab._math import log_norm
 from gradlab._validate import require_positive
+from gradlab.errors import ShapeError
 from gradlab.network import Network
 
 Array = npt.NDArray[Any]
 
 
 def global_norm(net: Network, gradients: Mapping[str, Array]) -> Array:
-    """2-norm of all gradients jointly, one for each ensemble member: (*E,). inf or NaN if one of them is."""
-    logs = []
-    for key, own in net.shapes.items():
-        value = gradients[key]
-        logs.append(log_norm(value, axis=tuple(range(value.ndim - len(own), value.ndim))))
-    stacked = np.stack(np.broadcast_arrays(*logs))
-    top = np.where(np.isneginf(stacked.max(axis=0)), 0.0, stacked.max(axis=0))
+    """2-norm of all gradients jointly, one for each ensemble member: (*E,). inf or NaN if one of them is.
+
+    Error: ShapeError unless all gradients have the same ensemble axes: a shared parameter belongs to no member.
+    """
+    if len({net.ensemble_shape(key, gradients[key]) for key in net.shapes}) > 1:
+        found = {key: gradients[key].shape for key in net.shapes}
+        raise ShapeError(f"gradients have shapes {found}; expected equal ensemble axes in front of all of them")
+    logs = np.stack([log_norm(gradients[key], tuple(range(-len(own), 0))) for key, own in net.shapes.items()])
+    return np.asarray(np.exp(log_norm_of_logs(logs)))
+
+
+def log_norm_of_logs(logs: Array) -> Array:
+    """Ln of the 2-norm of vectors whose ln norms are given along the first axis; -inf if all are zero."""
     with np.errstate(all="ignore"):
-        return np.asarray(np.exp(top) * np.sqrt(np.exp(2.0 * (stacked - top)).sum(axis=0)))
+        top = logs.max(axis=0)
+        joint = top + 0.5 * np.log(np.exp(2.0 * (logs - top)).sum(axis=0))
+    return np.asarray(np.where(np.isinf(top), top, joint))
 
 
 def clip_by_norm(net: Network, gradients: Mapping[str, Array], threshold: float) -> tuple[dict[str, Array], Array]:
@@ -32,14 +41,14 @@ def clip_by_norm(net: Network, gradients: Mapping[str, Array], threshold: float)
 
     Pascanu, Mikolov & Bengio (2013), algorithm 1. The norm is taken over ALL parameters jointly, so the
     direction stays. A gradient with a non-finite norm has no direction; it is returned as it is, for the caller to see.
-    Error: ValueRangeError unless threshold > 0.
+    Errors: ValueRangeError unless threshold > 0; ShapeError as `global_norm`.
     """
     threshold = require_positive("threshold", threshold)
     norm = global_norm(net, gradients)
-    scale = np.where(np.isfinite(norm) & (norm > threshold), threshold / np.where(norm > 0, norm, 1.0), 1.0)
+    with np.errstate(all="ignore"):
+        scale = np.where(np.isfinite(norm) & (norm > threshold), threshold / norm, 1.0)
     clipped = {}
     for key, own in net.shapes.items():
         value = gradients[key]
-        member = scale if value.ndim > len(own) else np.asarray(scale)
-        clipped[key] = value * member.reshape(*member.shape, *(1,) * len(own)).astype(value.real.dtype)
+        clipped[key] = value * scale.reshape(*scale.shape, *(1,) * len(own)).astype(value.real.dtype)
     return clipped, norm

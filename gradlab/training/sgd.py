@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gradlab._validate import require_positive
 from gradlab.backward import bptt
 from gradlab.batch import Batch
-from gradlab.errors import NumericalError
+from gradlab.errors import NumericalError, ShapeError
 from gradlab.losses import Loss
 from gradlab.network import Network
 from gradlab.training.clipping import clip_by_norm, global_norm
@@ -25,13 +25,13 @@ Array = npt.NDArray[Any]
 class History:
     """What a training run measured, one row an update: `loss` (updates, *E) and `gradient_norm` (updates, *E) before clipping.
 
-    `path`: the parameters before the first update and after each, (updates + 1, ...) by key, if they were asked for.
+    `path`: the parameters before the first update and after each, (updates + 1, ...) by key; empty unless asked for.
     """
 
     params: dict[str, Array]
     loss: Array
     gradient_norm: Array
-    path: dict[str, Array] | None = None
+    path: dict[str, Array] = field(default_factory=dict)
 
 
 def sgd(
@@ -39,7 +39,7 @@ def sgd(
     params: Mapping[str, Array],
     batches: Iterable[Batch],
     loss: Loss,
-    learning_rate: float,
+    learning_rate: float | Array,
     *,
     clip_norm: float | None = None,
     initial_states: Mapping[str, Array] | None = None,
@@ -48,33 +48,50 @@ def sgd(
 ) -> History:
     """One step `theta -= learning_rate * gradient` for each batch; `params` is not modified.
 
-    `clip_norm`: rescale the gradient of all parameters jointly to at most this norm. `progress(updates done)`.
+    Members of an ensemble (axes in front of any parameter) are trained each on its own: a parameter that they
+    share at the start is copied for each. `learning_rate`: one number, or one for each member (*E,).
+    `clip_norm`: rescale each member's gradient of all parameters jointly to at most this norm.
+    `progress(updates done)` is called after each update.
+
     Errors: NumericalError with the update and the place if a loss or gradient is not finite; the parameters
     are those before that update.
     """
-    rate = require_positive("learning_rate", learning_rate)
     if clip_norm is not None:
         clip_norm = require_positive("clip_norm", clip_norm)
-    current = {key: np.array(params[key]) for key in net.shapes}
+    members = np.broadcast_shapes(*(net.ensemble_shape(key, params[key]) for key in net.shapes))
+    current = {key: np.array(np.broadcast_to(params[key], members + own)) for key, own in net.shapes.items()}
+    rates = _rates(learning_rate, members)
     workspace = Workspace()
-    losses, norms, path = [], [], [dict(current)]
+    losses, norms, path = [], [], [dict(current)] if keep_path else []
     for update, batch in enumerate(batches):
         record = bptt(net, current, batch, loss, keep=("adjoints",), initial_states=initial_states, workspace=workspace)
         if not record.status.ok:
             raise NumericalError(
-                f"update {update}: {record.status}; try a smaller learning_rate than {rate:g} or "
+                f"update {update}: {record.status}; try a smaller learning_rate than {rates.max():g} or "
                 f"{'clip_norm' if clip_norm is None else f'a smaller clip_norm than {clip_norm:g}'}"
             )
         if clip_norm is None:
             gradients, norm = dict(record.gradients), global_norm(net, record.gradients)
         else:
             gradients, norm = clip_by_norm(net, record.gradients, clip_norm)
-        current = {key: value - rate * gradients[key] for key, value in current.items()}
+        for key, own in net.shapes.items():
+            current[key] = current[key] - rates.reshape(members + (1,) * len(own)) * gradients[key]
         losses.append(np.array(record.loss))
         norms.append(norm)
         if keep_path:
             path.append(dict(current))
         if progress is not None:
             progress(update + 1)
-    stacked = {key: np.stack([p[key] for p in path]) for key in current} if keep_path else None
+    stacked = {key: np.stack([p[key] for p in path]) for key in current} if keep_path else {}
     return History(current, np.array(losses), np.array(norms), stacked)
+
+
+def _rates(learning_rate: float | Array, members: tuple[int, ...]) -> Array:
+    """One learning rate for each member, checked."""
+    if not isinstance(learning_rate, np.ndarray):
+        return np.full(members, require_positive("learning_rate", learning_rate))
+    if learning_rate.shape != members:
+        raise ShapeError(f"learning_rate has shape {learning_rate.shape}; expected the ensemble axes {members}, or one number")
+    for value in learning_rate.flat:
+        require_positive("learning_rate", value)
+    return learning_rate

@@ -1,0 +1,161 @@
+"""The command line over a set of analyses: `python -m analyses`."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from gradlab.errors import GradlabError, ResourceRefused
+from gradlab.runs.runner import Options, Outcome, missing, run
+from gradlab.runs.runner import Report as StartReport
+from gradlab.runs.table import print_outcomes, refresh_readme
+from gradlab.runs.verdict import WORDS, Analysis
+from gradlab.runs.verdict import Progress as ProgressCall
+
+DONE, USAGE, INPUT, RESOURCE, PARTIAL, INTERRUPTED, TERMINATED, PIPE = 0, 2, 3, 5, 6, 130, 143, 141
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def _parser(program: str, default: Path) -> argparse.ArgumentParser:
+    words = "\n".join(f"  {word:14}{meaning}" for word, meaning in WORDS.items())
+    parser = argparse.ArgumentParser(
+        prog=program,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Compute every analysis, check its claim, and draw its figure.",
+        epilog=f"""examples:
+  {program}                         all analyses, the figures of the paper
+  {program} --quick                 all of them, small, in under a minute
+  {program} error_surface --seed 7  one of them, with other random numbers
+  {program} --redraw                new pictures from stored numbers, nothing computed
+
+verdicts:
+{words}
+
+exit status: 0 done, 2 usage, 3 a stored result cannot be read, 5 the folder cannot be written,
+6 an analysis crashed or a ground truth fails (the others are kept), 130 interrupted (what was finished is kept)""",
+    )
+    parser.add_argument("stems", metavar="STEM", nargs="*", help="analyses to run; all of them if none is named")
+    parser.add_argument("--list", action="store_true", help="list the analyses and their claims, and stop")
+    parser.add_argument("--quick", action="store_true", help=f"small runs, written to {default.name}/quick and stamped")
+    parser.add_argument("--redraw", action="store_true", help="draw again from stored results; computes nothing")
+    parser.add_argument("--out", metavar="DIR", type=Path, help=f"folder for the results (default: {default.name})")
+    parser.add_argument("--seed", metavar="N", type=_seed, default=Options.seed, help="random seed (default: %(default)s)")
+    parser.add_argument("--debug", action="store_true", help="print the traceback of an analysis that crashes")
+    return parser
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**63):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 0 to 2^63 - 1")
+    return int(text)
+
+
+def main(
+    analyses: Mapping[str, Analysis],
+    argv: Sequence[str] | None = None,
+    *,
+    folder: Path,
+    readme: Path | None = None,
+    program: str = "python -m analyses",
+) -> int:
+    """Run the command line and return its exit status.
+
+    `folder`: where full runs write by default. `readme`: its figure table is kept up to date by full runs there.
+    """
+    options = _parser(program, folder).parse_args(argv)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        return _main(analyses, options, folder, readme, program, errors)
+    except GradlabError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return RESOURCE if isinstance(error, ResourceRefused) else INPUT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone; so is what is still buffered
+        return PIPE
+
+
+def _main(
+    analyses: Mapping[str, Analysis],
+    options: argparse.Namespace,
+    folder: Path,
+    readme: Path | None,
+    program: str,
+    errors: Console,
+) -> int:
+    unknown = [stem for stem in options.stems if stem not in analyses]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], analyses, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(analyses)}"
+        print(f"{program}: error: unknown analysis {unknown[0]!r}; {hint}", file=sys.stderr)
+        return USAGE
+    if options.list:
+        for stem, analysis in analyses.items():
+            lacking = f"  [needs {', '.join(missing(analysis))}]" if missing(analysis) else ""
+            print(f"{stem:18}{analysis.CLAIM}{lacking}")
+        sys.stdout.flush()
+        return DONE
+    out = options.out or (folder / "quick" if options.quick else folder)
+    settings = Options(out, "quick" if options.quick else "full", options.seed, options.redraw, options.debug)
+    stems = list(dict.fromkeys(options.stems)) or list(analyses)
+    outcomes: list[Outcome] = []
+    status = _run_with_bar(analyses, stems, settings, outcomes, errors)
+    terminal = Console(highlight=False)
+    print_outcomes(terminal if terminal.is_terminal else Console(highlight=False, width=120), analyses, outcomes)
+    sys.stdout.flush()
+    if status:
+        left = [stem for stem in stems if stem not in {outcome.stem for outcome in outcomes}]
+        print(f"{program}: interrupted; finished results are kept in {out}, not done: {', '.join(left)}", file=sys.stderr)
+        return status
+    if readme is not None and out == folder and not options.quick:
+        refresh_readme(readme, analyses, folder)
+    bad = [outcome for outcome in outcomes if outcome.state in ("crashed", "broken")]
+    for outcome in bad:
+        print(f"{program}: error: {outcome.stem} {outcome.state}: {outcome.detail}", file=sys.stderr)
+    return PARTIAL if bad else DONE
+
+
+def _run_with_bar(
+    analyses: Mapping[str, Analysis], stems: Sequence[str], options: Options, outcomes: list[Outcome], errors: Console
+) -> int:
+    """Run behind a progress bar on stderr; the exit status if a signal ended the run, else 0."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    columns = (SpinnerColumn(), TextColumn("{task.description:18}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
+    try:
+        with Progress(*columns, TimeElapsedColumn(), console=errors, transient=not errors.is_terminal) as bar:
+            rows = {stem: bar.add_task(stem, total=1.0, start=False) for stem in stems}
+
+            def started(stem: str) -> ProgressCall:
+                bar.start_task(rows[stem])
+                return lambda done, total: bar.update(rows[stem], completed=done / total)
+
+            def finished(outcome: Outcome) -> None:
+                outcomes.append(outcome)
+                bar.update(rows[outcome.stem], completed=1.0)
+                bar.stop_task(rows[outcome.stem])
+
+            report: StartReport = started
+            run(analyses, stems, options, report, finished)
+        return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except _Terminated:
+        return TERMINATED
+    finally:
+        signal.signal(signal.SIGTERM, before)

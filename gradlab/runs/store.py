@@ -1,0 +1,155 @@
+"""What a run leaves on disk: <stem>.npz, .json, .pdf and .png, which are reproducible, and <stem>.run.json, which is not."""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import threadpoolctl
+
+from gradlab._files import dump_json, read_npz, write_bytes, write_npz
+from gradlab.errors import FormatError, ResourceRefused
+from gradlab.record import versions
+from gradlab.runs.verdict import Analysis, Scale, Verdict
+
+Array = npt.NDArray[Any]
+SCHEMA = 1
+
+
+def require_writable(folder: Path) -> None:
+    """Make `folder`, and raise ResourceRefused before any work if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceRefused(
+            f"{folder}: cannot be made ({error.strerror or error}); choose another folder with --out"
+        ) from error
+    probe = folder / ".gradlab-probe"
+    write_bytes(probe, b"")
+    probe.unlink(missing_ok=True)
+
+
+def figure_bytes(figure: Any, kind: str) -> bytes:
+    """A figure as PDF or PNG, the same bytes for the same picture: no dates."""
+    buffer = io.BytesIO()
+    metadata = {"CreationDate": None, "ModDate": None} if kind == "pdf" else {"Software": None}
+    figure.savefig(buffer, format=kind, metadata=metadata)
+    return buffer.getvalue()
+
+
+def draw_figures(analysis: Analysis, result: Mapping[str, Array], scale: Scale) -> dict[str, bytes]:
+    """The pictures of a result by file ending."""
+    from gradlab import plotting
+
+    with plotting.style():
+        figure = analysis.draw(result)
+        if scale == "quick":
+            plotting.stamp(figure, "quick: a small run, not for citation")
+        return {kind: figure_bytes(figure, kind) for kind in ("pdf", "png")}
+
+
+def store(
+    folder: Path,
+    stem: str,
+    analysis: Analysis,
+    result: Mapping[str, Array],
+    verdict: Verdict,
+    seed: int,
+    scale: Scale,
+    seconds: float,
+) -> None:
+    """Write everything of one analysis. Pictures are drawn first: nothing is written if that fails."""
+    pictures = draw_figures(analysis, result, scale)
+    summary = {
+        "schema": SCHEMA,
+        "analysis": stem,
+        "claim": analysis.CLAIM,
+        "source": analysis.SOURCE,
+        "contradicted_if": analysis.CONTRADICTED_IF,
+        **_stated(verdict),
+        "parameters": dict(analysis.PARAMETERS[scale]),
+        "scale": scale,
+        "seed": seed,
+    }
+    write_npz(folder / f"{stem}.npz", {"schema": SCHEMA, "kind": "gradlab.analysis", "analysis": stem, "scale": scale}, result)
+    for kind, data in pictures.items():
+        write_bytes(folder / f"{stem}.{kind}", data)
+    write_bytes(folder / f"{stem}.run.json", dump_json(_circumstances(seconds)))
+    write_bytes(folder / f"{stem}.json", dump_json(summary))  # last: its presence says that the rest is there
+
+
+def redraw(folder: Path, stem: str, analysis: Analysis) -> Verdict:
+    """New pictures, and what is concluded, from the stored arrays. Error: FormatError if there are none."""
+    result, scale = load_result(folder, stem)
+    verdict = analysis.check(result)
+    for kind, data in draw_figures(analysis, result, scale).items():
+        write_bytes(folder / f"{stem}.{kind}", data)
+    summary = load_summary(folder, stem)
+    if summary is not None:
+        write_bytes(folder / f"{stem}.json", dump_json({**summary, **_stated(verdict)}))
+    return verdict
+
+
+def _stated(verdict: Verdict) -> dict[str, Any]:
+    """The part of a summary that `check` decides."""
+    return {
+        "verdict": {"word": verdict.word, "sentence": verdict.sentence},
+        "numbers": {key: _number(value) for key, value in verdict.numbers.items()},
+        "ground_truths": [
+            {
+                "name": truth.name,
+                "measured": _number(truth.measured),
+                "expected": _number(truth.expected),
+                "relative_tolerance": truth.tolerance,
+                "source": truth.source,
+                "holds": truth.holds,
+            }
+            for truth in verdict.ground_truths
+        ],
+    }
+
+
+def _number(value: Any) -> Any:
+    """Six digits: more would only repeat the rounding of one machine. Non-finite numbers become words, as JSON has none."""
+    if isinstance(value, (float, np.floating)):
+        return float(f"{value:.6g}") if np.isfinite(value) else str(float(value))
+    return int(value) if isinstance(value, np.integer) else value
+
+
+def _circumstances(seconds: float) -> dict[str, Any]:
+    import matplotlib
+    import scipy
+
+    return {
+        "seconds": round(seconds, 2),
+        "versions": {**versions(), "scipy": scipy.__version__, "matplotlib": matplotlib.__version__},
+        "system": platform.system(),
+        "blas": [
+            {key: info.get(key) for key in ("internal_api", "version", "architecture", "num_threads")}
+            for info in threadpoolctl.threadpool_info()
+        ],
+    }
+
+
+def load_result(folder: Path, stem: str) -> tuple[dict[str, Array], Scale]:
+    """The stored arrays of an analysis. Error: FormatError if there are none."""
+    path = folder / f"{stem}.npz"
+    header, arrays = read_npz(path)
+    if header.get("kind") != "gradlab.analysis" or header.get("schema") != SCHEMA or header.get("analysis") != stem:
+        raise FormatError(f"{path}: not a result of {stem!r} in schema {SCHEMA}; run it once without --redraw")
+    return arrays, "quick" if header.get("scale") == "quick" else "full"
+
+
+def load_summary(folder: Path, stem: str) -> dict[str, Any] | None:
+    """The stored <stem>.json, or None if there is none that can be read."""
+    try:
+        value = json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) and value.get("schema") == SCHEMA else None
