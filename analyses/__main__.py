@@ -1,0 +1,14 @@
+"""`python -m analyses`: regenerate every figure."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from analyses import ALL
+from gradlab.runs import main
+
+ROOT = Path(__file__).resolve().parent.parent
+
+if __name__ == "__main__":
+    sys.exit(main(ALL, folder=ROOT / "figures", readme=ROOT / "README.md"))
