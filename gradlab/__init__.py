@@ -37,36 +37,49 @@ if TYPE_CHECKING:
     from gradlab import analysis, cells, checks, errors, inits, losses, plotting, runs, tasks, training
     from gradlab.backward import bptt
     from gradlab.batch import Batch
-    from gradlab.cells import LSTM, Cell, Elman
+    from gradlab.cells import GRU, LSTM, SCRN, Cell, Clockwork, Elman, Jordan, irnn, parameter_count
     from gradlab.errors import GradlabError
+    from gradlab.forward_pass import forward
     from gradlab.losses import mean_squared_error, softmax_cross_entropy
-    from gradlab.network import Network, forward
+    from gradlab.network import Network
     from gradlab.record import LayerRecord, Record
+    from gradlab.truncated import truncated_bptt
     from gradlab.workspace import Workspace
 
 _HOME = {
     "Batch": "gradlab.batch",
     "Cell": "gradlab.cells",
+    "Clockwork": "gradlab.cells",
     "Elman": "gradlab.cells",
+    "GRU": "gradlab.cells",
     "GradlabError": "gradlab.errors",
+    "Jordan": "gradlab.cells",
     "LSTM": "gradlab.cells",
     "LayerRecord": "gradlab.record",
     "Network": "gradlab.network",
     "Record": "gradlab.record",
+    "SCRN": "gradlab.cells",
     "Workspace": "gradlab.workspace",
     "bptt": "gradlab.backward",
-    "forward": "gradlab.network",
+    "forward": "gradlab.forward_pass",
+    "irnn": "gradlab.cells",
     "mean_squared_error": "gradlab.losses",
+    "parameter_count": "gradlab.cells",
     "softmax_cross_entropy": "gradlab.losses",
+    "truncated_bptt": "gradlab.truncated",
 }
 _ROOMS = ("analysis", "cells", "checks", "errors", "inits", "losses", "plotting", "runs", "tasks", "training")
 
 __all__ = [
+    "GRU",
     "LSTM",
+    "SCRN",
     "Batch",
     "Cell",
+    "Clockwork",
     "Elman",
     "GradlabError",
+    "Jordan",
     "LayerRecord",
     "Network",
     "Record",
@@ -79,13 +92,16 @@ __all__ = [
     "errors",
     "forward",
     "inits",
+    "irnn",
     "losses",
     "mean_squared_error",
+    "parameter_count",
     "plotting",
     "runs",
     "softmax_cross_entropy",
     "tasks",
     "training",
+    "truncated_bptt",
 ]
 
 

@@ -25,13 +25,15 @@ _TINY = np.finfo(float).tiny
 def complex_step(f: Callable[[Array], Array], x: Array, v: Array) -> Array:
     """Directional derivative of `f` at real `x` along `v`, exact to rounding; shape of f(x).
 
-    If a derivative times 1e-200 is zero or subnormal, the larger step 1e-30 is used for it.
+    If a derivative times 1e-200 is zero or subnormal, the larger step 1e-30 is used for it. Where the derivative is
+    exactly zero that step leaves a remainder of size h^2, which a second step tells from a derivative: it changes with h.
     """
     out = np.imag(f(x + 1j * (STEP * v)))
     lost = np.abs(out) < _TINY
     derivative: Array = out / STEP
     if lost.any():
-        derivative = np.where(lost, np.imag(f(x + 1j * (LARGE_STEP * v))) / LARGE_STEP, derivative)
+        large, other = (np.imag(f(x + 1j * (h * v))) / h for h in (LARGE_STEP, LARGE_STEP / 8.0))
+        derivative = np.where(lost & (np.abs(large - other) <= 1e-6 * np.abs(large)), large, derivative)
     return np.asarray(derivative)
 
 

@@ -80,6 +80,34 @@ def relu_and_slope(z: Array, y: Array, dy: Array) -> None:
     np.multiply(z, dy, out=y)
 
 
+LEAK = 0.01
+"""Slope of the leaky ReLU for negative arguments."""
+
+
+def leaky_relu(z: Array) -> Array:
+    """Z where its real part is positive, 0.01 z elsewhere."""
+    z = np.asarray(z)
+    return np.where(z.real > 0, z, LEAK * z)
+
+
+def leaky_relu_and_slope(z: Array, y: Array, dy: Array) -> None:
+    """Write leaky_relu(z) to `y` and its slope to `dy`; the slope at exactly 0 is 0.01. `y` may be `z` itself."""
+    dy[...] = np.where(z.real > 0, 1.0, LEAK)
+    np.multiply(z, dy, out=y)
+
+
+def hard_tanh(z: Array) -> Array:
+    """Z cut to [-1, 1], by the real part."""
+    z = np.asarray(z)
+    return np.where(z.real >= 1, 1.0, np.where(z.real <= -1, -1.0, z)).astype(z.dtype)
+
+
+def hard_tanh_and_slope(z: Array, y: Array, dy: Array) -> None:
+    """Write hard_tanh(z) to `y` and its slope to `dy`; the slope at exactly -1 and 1 is 0. `y` may be `z` itself."""
+    dy[...] = (z.real > -1) & (z.real < 1)
+    y[...] = hard_tanh(z)
+
+
 def identity_and_slope(z: Array, y: Array, dy: Array) -> None:
     """Write z to `y` and 1 to `dy`; `y` may be `z` itself."""
     if y is not z:

@@ -70,6 +70,21 @@ def require_sequences(name: str, value: Array, features: int) -> None:
         raise ShapeError(f"{name} has shape {value.shape}, so B = 0 sequences; expected {want}")
 
 
+def require_lengths(name: str, value: object, steps: int, rows: int) -> Array | None:
+    """`value` as (B,) int64 from 1 to T; None stays None, and so does what says that all rows have all steps."""
+    if value is None:
+        return None
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
+        kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
+        raise DTypeError(f"{name} is a {kind}; expected an array of integers; try numpy.asarray({name}, dtype=int)")
+    if value.shape != (rows,):
+        raise ShapeError(f"{name} has shape {value.shape}; expected one entry for each of the B = {rows} rows")
+    if value.min() < 1 or value.max() > steps:
+        bad = value.min() if value.min() < 1 else value.max()
+        raise ValueRangeError(f"{name} holds {bad}; expected 1 to T = {steps}")
+    return None if bool((value == steps).all()) else value.astype(np.int64)
+
+
 def require_count(name: str, value: object, minimum: int = 1) -> int:
     """`value` as an int of at least `minimum`; booleans, floats and text are refused."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):

@@ -19,10 +19,12 @@ import numpy.typing as npt
 from gradlab._memory import refuse_above
 from gradlab._validate import as_numbers
 from gradlab.batch import Batch
-from gradlab.cells.base import outer_rows, rows, sum_rows, unrows
-from gradlab.errors import DTypeError, ShapeError, ValueRangeError
+from gradlab.directions import flip
+from gradlab.errors import DTypeError, ValueRangeError
+from gradlab.forward_pass import LayerPass, Pass, forward
 from gradlab.losses import Loss
-from gradlab.network import LayerPass, Network, Pass, forward
+from gradlab.network import Network
+from gradlab.objective import cotangent, read_out_vjp, split_outputs
 from gradlab.record import LayerRecord, Record, versions
 from gradlab.status import OK, Status
 from gradlab.workspace import Workspace, time_major
@@ -66,31 +68,56 @@ def bptt(
     inputs = as_numbers("batch.inputs", batch.inputs)
     if "jacobians" in keep:
         _require_room(net, params, inputs, max_memory)
-    run = forward(net, params, inputs, initial_states, workspace=workspace)
+    run = forward(net, params, inputs, initial_states, lengths=batch.lengths, workspace=workspace)
     with np.errstate(all="ignore"):  # what leaves the range of floats is found on the results
-        value, d_outputs = _loss(net, run, batch, loss)
-        gradients: dict[str, Array] = {}
-        layers: dict[str, LayerRecord] = {}
-        dy = _read_out_vjp(net, run, d_outputs, gradients, workspace)
-        for done, layer in enumerate(reversed(run.layers), start=1):
-            layers[layer.layer.name], da = _sweep(layer, dy, keep, gradients, workspace)
-            if layer is not run.layers[0] or "input_gradient" in keep:
-                dy = layer.layer.cell.input_grad(layer.p, da)
-            if progress is not None:
-                progress(done, len(run.layers))
+        value, d_outputs = cotangent(net, run, batch, loss)
+        gradients, dy = read_out_vjp(net, run, d_outputs, workspace)
+        layers, dx = sweep_levels(net, run, dy, keep, gradients, workspace, progress)
     read = inputs.view()
     read.flags.writeable = False
-    record = Record(
+    return Record(
         loss=value,
         outputs=run.outputs,
-        gradients={key: _sum_back(gradients[key], np.shape(params[key])) for key in net.shapes},
-        layers={layer.layer.name: layers[layer.layer.name] for layer in run.layers},
+        gradients={key: sum_back(gradients[key], np.shape(params[key])) for key in net.shapes},
+        layers={name: layers[name] for name in run.runs},
         inputs=read,
-        input_gradient=_sum_back(dy, inputs.shape, time_axis=True) if "input_gradient" in keep else None,
+        input_gradient=sum_back(dx, inputs.shape, time_axis=True) if "input_gradient" in keep else None,
         provenance={**versions(), "cell": repr(net.cell), **(provenance or {})},
-        status=_status(run, value, gradients, layers),
+        status=status_of(run, value, gradients, layers),
+        lengths=run.lengths,
     )
-    return record
+
+
+def sweep_levels(
+    net: Network,
+    run: Pass,
+    dy: Mapping[str, Array],
+    keep: Sequence[str],
+    gradients: dict[str, Array],
+    workspace: Workspace | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, LayerRecord], Array]:
+    """All levels from the top down: records by layer and dL/dx, given dL/d(outputs) `dy` of the top level's layers.
+
+    `dy` is in each layer's processing order. The layers' gradients are added to `gradients`.
+    """
+    layers: dict[str, LayerRecord] = {}
+    dx = np.zeros(())
+    for depth in reversed(range(len(net.levels))):
+        parts = []
+        for layer in net.levels[depth]:
+            one = run.runs[layer.name]
+            layers[layer.name], da = _sweep(one, dy[layer.name], keep, gradients, workspace)
+            if depth or "input_gradient" in keep:
+                back = layer.cell.input_grad(one.p, da)
+                parts.append(flip(back, run.lengths) if layer.reverse else back)
+            if progress is not None:
+                progress(len(layers), len(run.runs))
+        if parts:
+            dx = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        if depth:
+            dy = split_outputs(net.levels[depth - 1], dx, run.lengths)
+    return layers, dx
 
 
 def _sweep(
@@ -110,6 +137,10 @@ def _sweep(
     delta[T] = e[T]
     for k in reversed(range(T)):
         cell.step_vjp(p, a[k], s[k], s[k + 1], delta[k + 1], da[k], delta[k], int(run.t[k]))
+        if run.mask is not None:  # a step that does not exist copies the state
+            absent = ~run.mask[k][:, None]
+            np.copyto(da[k], 0.0, where=absent)
+            np.copyto(delta[k], delta[k + 1], where=absent)
         delta[k] += e[k]
     own = cell.param_grads(p, run.x, a, s, da, delta, run.t)
     gradients.update({f"{run.layer.name}.{key}": value for key, value in own.items()})
@@ -119,72 +150,12 @@ def _sweep(
         gates=cell.gate_values(a) if "gates" in keep else {},
         immediate=e if "immediate" in keep else None,
         adjoints=delta if "adjoints" in keep else None,
-        jacobians=cell.jacobian(p, a, s[:-1], s[1:], run.t) if "jacobians" in keep else None,
+        jacobians=run.jacobians() if "jacobians" in keep else None,
     )
     return record, da
 
 
-def _loss(net: Network, run: Pass, batch: Batch, loss: Loss) -> tuple[Array, Array]:
-    """The loss and its derivative, of the shape of the outputs.
-
-    The loss sees ensemble axes in front of (T, B, p). Where members read their own sequences (the inputs have
-    ensemble axes) it is called once for each sequence set, on the members that read it.
-    """
-    every = net.readout == "every"
-    outputs = np.moveaxis(run.outputs, 0, -3) if every else run.outputs
-    own = batch.inputs.shape[1:-2]
-    if not own:
-        value, d_outputs = loss(outputs, batch.targets, batch.mask)
-        _require_cotangent(d_outputs, outputs)
-    else:
-        targets, mask = (_ensemble_major(name, getattr(batch, name), own, every) for name in ("targets", "mask"))
-        tail = (slice(None),) * (3 if every else 2)
-        value = np.empty(outputs.shape[: outputs.ndim - len(tail)], outputs.dtype)
-        d_outputs = np.empty_like(outputs)
-        for index in np.ndindex(own):
-            members = (..., *(slice(None) if n == 1 else k for n, k in zip(own, index, strict=True)))
-            part = outputs[(*members, *tail)]
-            value[members], d_part = loss(part, targets[index], None if mask is None else mask[index])
-            _require_cotangent(d_part, part)
-            d_outputs[(*members, *tail)] = d_part
-    d_outputs = np.asarray(d_outputs, outputs.dtype)
-    return np.asarray(value), np.moveaxis(d_outputs, -3, 0) if every else d_outputs
-
-
-def _ensemble_major(name: str, value: Array | None, own: tuple[int, ...], every: bool) -> Any:
-    """Targets or mask (T, *E, B, ...) as (*E, T, B, ...)."""
-    if value is None:
-        return None
-    first = 1 if every else 0
-    if value.shape[first : first + len(own)] != own:
-        want = "(T, *E, B, ...)" if every else "(*E, B, ...)"
-        raise ShapeError(f"batch.{name} has shape {value.shape}; expected {want} with E = {own}, as the inputs have")
-    return np.moveaxis(value, 0, len(own)) if every else value
-
-
-def _require_cotangent(d_outputs: Array, outputs: Array) -> None:
-    if np.shape(d_outputs) != outputs.shape:
-        raise ShapeError(f"loss returned d_outputs of shape {np.shape(d_outputs)}; expected that of its outputs, {outputs.shape}")
-
-
-def _read_out_vjp(net: Network, run: Pass, d_outputs: Array, gradients: dict[str, Array], workspace: Workspace | None) -> Array:
-    """Adjoint of the read-out: fills the gradients of V and b_y, returns dL/d(outputs of the top layer)."""
-    y = run.layers[-1].outputs()
-    at = y[-1:] if net.readout == "last" else y
-    d_at = d_outputs[None] if net.readout == "last" else d_outputs
-    if net.output_size is not None:
-        gradients["readout.V"] = outer_rows(d_at, at)
-        gradients["readout.b_y"] = sum_rows(d_at)
-        d_at = unrows(np.matmul(rows(d_at), run.params["readout.V"]), d_at)
-    if net.readout == "every":
-        return d_at
-    dy = time_major(workspace, "dy", (*y.shape[1:-2], y.shape[0], *y.shape[-2:]), y.dtype)
-    dy[...] = 0.0
-    dy[-1] = d_at[0]
-    return dy
-
-
-def _sum_back(gradient: Array, shape: tuple[int, ...], time_axis: bool = False) -> Array:
+def sum_back(gradient: Array, shape: tuple[int, ...], time_axis: bool = False) -> Array:
     """Sum a gradient over the ensemble axes along which its variable was broadcast."""
     if gradient.shape == shape:
         return gradient
@@ -211,15 +182,15 @@ def _require_room(net: Network, params: Mapping[str, Array], inputs: Array, max_
     )
 
 
-def _status(run: Pass, value: Array, gradients: dict[str, Array], layers: dict[str, LayerRecord]) -> Status:
+def status_of(run: Pass, value: Array, gradients: dict[str, Array], layers: dict[str, LayerRecord]) -> Status:
     """`ok`, or where numbers first left the range of floats."""
     if np.isfinite(value).all() and all(np.isfinite(g).all() for g in gradients.values()):
         return OK
-    for layer in run.layers:
+    for layer in run.runs.values():
         bad = ~np.isfinite(layer.states).all(axis=tuple(range(1, layer.states.ndim)))
         if bad.any():
             return Status("overflow", f"forward: state of layer {layer.layer.name} non-finite from t = {int(np.argmax(bad))} on")
-    for layer in reversed(run.layers):
+    for layer in reversed(list(run.runs.values())):
         adjoints = layers[layer.layer.name].adjoints
         if adjoints is not None:
             bad = np.asarray(~np.isfinite(adjoints).all(axis=tuple(range(1, adjoints.ndim))))

@@ -18,10 +18,12 @@ class Batch:
     `targets`: what the loss expects. For a read-out at every step its leading axes are (T, B), for a
     read-out at the last step (B,).
     `mask`: same leading axes as the targets, 0 where a position does not count; None counts all.
-    Where each ensemble member reads its own sequences, all three have ensemble axes in front of B:
+    `lengths` (B,): steps of each row, None if all have T; positions behind a row's end never count.
+    Where each ensemble member reads its own sequences, the first three have ensemble axes in front of B:
     (T, *E, B, D), (T, *E, B) or (*E, B).
     """
 
     inputs: Array
     targets: Array
     mask: Array | None = None
+    lengths: Array | None = None

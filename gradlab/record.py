@@ -75,7 +75,9 @@ class Record:
     `gradients`: dL/dtheta under the parameters' own keys and shapes (of the sum over the ensemble where a
     parameter is shared by it). `inputs` (T, *E, B, D): a read-only view of what was read.
     `input_gradient` (T, *E, B, D): dL/dx_t, if it was kept.
-    `layers`: "0", "1", ... from the bottom up. `status` says whether numbers left the range of floats.
+    `layers`: "0", "1", ... from the bottom up; "0.forward", "0.backward", ... if bidirectional. `lengths` (B,): steps of
+    each row, None if all have T; behind a row's end the state is a copy, its Jacobian the identity.
+    `status` says whether numbers left the range of floats.
     """
 
     loss: Array
@@ -86,12 +88,15 @@ class Record:
     input_gradient: Array | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     status: Status = OK
+    lengths: Array | None = None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the record to `path` (.npz with a JSON header, no pickle), whole or not at all."""
         arrays = {"loss": self.loss, "outputs": self.outputs, "inputs": self.inputs}
         if self.input_gradient is not None:
             arrays["input_gradient"] = self.input_gradient
+        if self.lengths is not None:
+            arrays["lengths"] = self.lengths
         arrays |= {f"gradients/{key}": value for key, value in self.gradients.items()}
         for key, layer in self.layers.items():
             for name in SERIES:
@@ -132,6 +137,7 @@ class Record:
                 input_gradient=arrays.get("input_gradient"),
                 provenance=header["provenance"],
                 status=Status(str(code), str(detail)),
+                lengths=arrays.get("lengths"),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(f"{os.fspath(path)!r}: a member or header entry is missing or malformed ({error!r})") from error

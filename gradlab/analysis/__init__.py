@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradlab.analysis.gradient_flow import GradientFlow, MemoryHorizon, gradient_flow, memory_horizon
 from gradlab.analysis.jacobians import jacobians
+from gradlab.analysis.network_jacobian import NetworkJacobian, network_jacobian
 from gradlab.analysis.products import JacobianProduct, jacobian_product
 from gradlab.analysis.spectra import JacobianSpectra, jacobian_spectra
 
@@ -12,9 +13,11 @@ __all__ = [
     "JacobianProduct",
     "JacobianSpectra",
     "MemoryHorizon",
+    "NetworkJacobian",
     "gradient_flow",
     "jacobian_product",
     "jacobian_spectra",
     "jacobians",
     "memory_horizon",
+    "network_jacobian",
 ]

@@ -35,7 +35,9 @@ def _linear(z: Array) -> Array:
 TANH = Activation("tanh", np.tanh, _math.tanh_and_slope, 1.0)
 SIGMOID = Activation("sigmoid", _math.sigmoid, _math.sigmoid_and_slope, 0.25)
 RELU = Activation("relu", _math.relu, _math.relu_and_slope, 1.0)
+LEAKY_RELU = Activation("leaky_relu", _math.leaky_relu, _math.leaky_relu_and_slope, 1.0)
+HARD_TANH = Activation("hard_tanh", _math.hard_tanh, _math.hard_tanh_and_slope, 1.0)
 LINEAR = Activation("linear", _linear, _math.identity_and_slope, 1.0)
 
-ALL = {activation.name: activation for activation in (TANH, SIGMOID, RELU, LINEAR)}
+ALL = {activation.name: activation for activation in (TANH, SIGMOID, RELU, LEAKY_RELU, HARD_TANH, LINEAR)}
 """Activations by the name a cell is built with."""

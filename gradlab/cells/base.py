@@ -109,12 +109,15 @@ class Cell:
 
     def param_grads(self, p: dict[str, Any], x: Array, a: Array, s: Array, da: Array, delta: Array, t: Array) -> Params:
         """dL/dtheta from the whole sequence, (*E, ...) each; s, delta (T+1, ...), `t` (T,) the absolute steps."""
-        gradients: Params = p["gradients"]
-        return gradients
+        return differentiation.collect(p)
 
     def jacobian(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array) -> Array:
         """J_t = ds_t/ds_{t-1} of the full state for all steps at once: (T, *E, B, S, S)."""
         return differentiation.tape_jacobian(self, p, a[:, 0], s_prev, t)
+
+    def input_jacobian(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array) -> Array:
+        """G_t = ds_t/dx_t for all steps at once: (T, *E, B, S, D)."""
+        return differentiation.tape_input_jacobian(self, p, a[:, 0], s_prev, t)
 
     def gate_values(self, a: Array) -> dict[str, Array]:
         """Named gate values (T, *E, B, H), read off the tape after the forward pass."""

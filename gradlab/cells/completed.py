@@ -7,7 +7,18 @@ from typing import Any
 from gradlab.cells.base import FAST_PATH, Array, Cell, Params
 from gradlab.errors import DTypeError
 
-OPTIONAL = ("state_size", "parts", "output", "output_vjp", "vjp", "prepare", "jacobian", "gate_values", *FAST_PATH)
+OPTIONAL = (
+    "state_size",
+    "parts",
+    "output",
+    "output_vjp",
+    "vjp",
+    "prepare",
+    "jacobian",
+    "input_jacobian",
+    "gate_values",
+    *FAST_PATH,
+)
 
 
 class Completed(Cell):

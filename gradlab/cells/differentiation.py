@@ -32,6 +32,13 @@ def prepare(cell: Cell, params: Params) -> dict[str, Any]:
     return {"params": params, "gradients": {k: np.zeros_like(v) for k, v in params.items()}, "verified": False}
 
 
+def collect(p: dict[str, Any]) -> Params:
+    """The gradients that the backward steps summed on their way, which start from zero again."""
+    gradients: Params = p["gradients"]
+    p["gradients"] = {key: np.zeros_like(value) for key, value in p["params"].items()}
+    return gradients
+
+
 def _require_real(cell: Cell, *arrays: Array) -> None:
     for array in arrays:
         if np.iscomplexobj(array):
@@ -93,6 +100,11 @@ def state_jacobian(cell: Cell, params: Params, x_t: Array, s_prev: Array, t: int
     return _directions(cell, params, x_t, s_prev, t, "s")
 
 
+def input_jacobian(cell: Cell, params: Params, x_t: Array, s_prev: Array, t: int) -> Array:
+    """G_t = ds_t/dx_t by complex step: (*E, B, S, D)."""
+    return _directions(cell, params, x_t, s_prev, t, "x")
+
+
 def step_vjp(cell: Cell, params: Params, x_t: Array, s_prev: Array, delta: Array, t: int) -> tuple[Params, Array, Array]:
     """(dtheta, dx_t, ds_prev) of one step by complex steps, for the cotangent `delta` (*E, B, S)."""
     _require_real(cell, x_t, s_prev, delta)
@@ -139,6 +151,12 @@ def tape_jacobian(cell: Cell, p: dict[str, Any], a: Array, s_prev: Array, t: Arr
     """Default of `Cell.jacobian`: one complex step of `step` for each time step."""
     params = p["params"]
     return np.stack([state_jacobian(cell, params, a[k], s_prev[k], int(t[k])) for k in range(len(t))])
+
+
+def tape_input_jacobian(cell: Cell, p: dict[str, Any], a: Array, s_prev: Array, t: Array) -> Array:
+    """Default of `Cell.input_jacobian`, as `tape_jacobian`."""
+    params = p["params"]
+    return np.stack([input_jacobian(cell, params, a[k], s_prev[k], int(t[k])) for k in range(len(t))])
 
 
 def add_output_vjp(cell: Cell, s: Array, s_prev: Array, dy: Array, ds: Array, ds_prev: Array) -> None:

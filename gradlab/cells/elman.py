@@ -31,13 +31,15 @@ class Elman(Cell):
     backpropagation through time. Pascanu, Mikolov & Bengio (2013) take the pre-activation as state
     instead: the same Lyapunov spectrum, other norms over finite times.
 
-    `activation`: tanh, sigmoid, relu or linear. Parameters: W (H, D), U (H, H), b (H,).
+    `activation`: tanh, sigmoid, relu, leaky_relu (0.01), hard_tanh or linear. Parameters: W (H, D), U (H, H), b (H,).
+    `W`, `U`: the inits that `init` uses where it is given none.
     """
 
-    def __init__(self, activation: str = "tanh") -> None:
+    def __init__(self, activation: str = "tanh", *, W: Init | None = None, U: Init | None = None) -> None:
         if activation not in activations.ALL:
             raise ValueRangeError(f"activation is {activation!r}; expected one of {', '.join(activations.ALL)}")
         self.activation = activations.ALL[activation]
+        self.default_W, self.default_U = W, U
 
     def __repr__(self) -> str:
         return f"Elman({self.activation.name!r})"
@@ -45,10 +47,10 @@ class Elman(Cell):
     def init(
         self, rng: np.random.Generator, input_size: int, hidden_size: int, *, W: Init | None = None, U: Init | None = None
     ) -> Params:
-        """Matrices by the inits `W` and `U` (default: uniform in +-1/sqrt(H)), bias 0."""
+        """Matrices by the inits `W` and `U` (default: the cell's own, else uniform in +-1/sqrt(H)), bias 0."""
         return {
-            "W": draw(rng, W, 1, hidden_size, input_size),
-            "U": draw(rng, U, 1, hidden_size, hidden_size),
+            "W": draw(rng, W or self.default_W, 1, hidden_size, input_size),
+            "U": draw(rng, U or self.default_U, 1, hidden_size, hidden_size),
             "b": np.zeros(hidden_size),
         }
 
@@ -93,3 +95,22 @@ class Elman(Cell):
     def jacobian(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array) -> Array:
         J: Array = a[:, 0, ..., :, None] * p["U"][..., None, :, :]
         return J
+
+    def input_jacobian(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array) -> Array:
+        G: Array = a[:, 0, ..., :, None] * p["W"][..., None, :, :]
+        return G
+
+
+def irnn(factor: float = 1.0, input_std: float = 0.001) -> Elman:
+    """The IRNN of Le, Jaitly & Hinton (2015): an Elman net with ReLU, U = `factor` I, W ~ N(0, `input_std`^2), b = 0.
+
+    The paper's factor is 1, and 0.01 for speech. At the start every singular value of J_t is 0 or `factor`.
+    """
+
+    def scaled_identity(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
+        return factor * np.eye(*shape)
+
+    def small(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
+        return rng.normal(0.0, input_std, shape)
+
+    return Elman("relu", W=small, U=scaled_identity)

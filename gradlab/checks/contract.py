@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from gradlab.backward import bptt
 from gradlab.batch import Batch
+from gradlab.cells.differentiation import input_jacobian, state_jacobian
 from gradlab.checks.comparison import compare
 from gradlab.checks.gradients import network_gradient, run_steps
 from gradlab.errors import GradientMismatch
-from gradlab.network import Network, forward
+from gradlab.forward_pass import forward
+from gradlab.network import Network
 from gradlab.record import Record
 
 Array = npt.NDArray[Any]
@@ -26,7 +28,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Example:
-    """A network of raw states, its parameters, an input (T, B, D), initial states and a cotangent of its outputs.
+    """A network, its parameters, an input (T, B, D), initial states, a cotangent of its outputs, and lengths (B,) or None.
 
     `rtol`: of the scale S; 1e-11 where nothing saturates, see `gradlab.checks.comparison`.
     """
@@ -36,6 +38,7 @@ class Example:
     x: Array
     initial: dict[str, Array]
     cotangent: Array
+    lengths: Array | None = None
     rtol: float = 1e-11
 
     @cached_property
@@ -43,21 +46,22 @@ class Example:
         """What `bptt` says."""
         return self.run(self.params, self.x, self.initial)
 
-    def run(self, params: dict[str, Array], x: Array, initial: dict[str, Array], cotangent: Array | None = None) -> Record:
-        """`bptt` with the loss sum(outputs * cotangent), everything kept."""
-        weight = self.cotangent if cotangent is None else cotangent
+    def run(self, params: dict[str, Array], x: Array, initial: dict[str, Array], row: int | None = None) -> Record:
+        """`bptt` with the loss sum(outputs * cotangent), everything kept; `row` picks the part of one batch row."""
+        at = slice(None) if row is None else slice(row, row + 1)
+        weight, lengths = self.cotangent[..., at, :], None if self.lengths is None else self.lengths[at]
 
         def linear(outputs: Array, targets: Array, mask: Array | None) -> tuple[Array, Array]:
             own = tuple(range(-weight.ndim, 0))
             return (outputs * weight).sum(axis=own), np.broadcast_to(weight, outputs.shape)
 
         keep = ("states", "gates", "immediate", "adjoints", "jacobians", "input_gradient")
-        return bptt(self.net, params, Batch(x, weight), linear, keep, initial_states=initial)
+        return bptt(self.net, params, Batch(x, weight, lengths=lengths), linear, keep, initial_states=initial)
 
     @cached_property
     def oracle(self) -> dict[str, tuple[Array, Array]]:
         """(gradient, S) by complex step through `step` alone."""
-        return network_gradient(self.net, self.params, self.x, self.cotangent, self.initial)
+        return network_gradient(self.net, self.params, self.x, self.cotangent, self.initial, self.lengths)
 
     def expect(self, name: str, value: Array, oracle: Array, scale: Array) -> None:
         """Raise GradientMismatch, naming the cell, unless `value` is within rtol * scale."""
@@ -66,7 +70,7 @@ class Example:
 
 def check_value(example: Example) -> None:
     """The engine's forward pass equals `step` applied one step at a time."""
-    plain = run_steps(example.net, example.params, example.x, example.initial)
+    plain = run_steps(example.net, example.params, example.x, example.initial, example.lengths)
     # Rounding differs in the order of sums: relative to the largest output, not to each.
     example.expect("value", example.record.outputs, plain, np.full(plain.shape, np.abs(plain).max() + np.finfo(float).tiny))
 
@@ -90,18 +94,18 @@ def check_initial_state_gradient(example: Example) -> None:
         example.expect(f"gradient of s_0 {name}", layer.series("adjoints")[0], *example.oracle[f"s_0 {name}"])
 
 
-def check_jacobian(example: Example) -> None:
-    """J_t equals the complex step of `step` over the full state, at every recorded state."""
-    from gradlab.cells.differentiation import state_jacobian
-
-    below = example.x
-    for layer in example.net.layers:
-        own = {k.removeprefix(f"{layer.name}."): v for k, v in example.params.items() if k.startswith(f"{layer.name}.")}
-        record = example.record.layers[layer.name]
-        s = record.series("states")
-        exact = np.stack([state_jacobian(layer.cell, own, below[t], s[t], t) for t in range(len(below))])
-        example.expect(f"jacobian of layer {layer.name}", record.series("jacobians"), exact, np.abs(exact) + _row_scale(exact))
-        below = layer.cell.output(s[1:], s[:-1])
+def check_jacobians(example: Example) -> None:
+    """J_t and G_t = ds_t/dx_t equal the complex step of `step` over the full state, at every recorded state."""
+    run = forward(example.net, example.params, example.x, example.initial, lengths=example.lengths)
+    for name, one in run.runs.items():
+        own = {k.removeprefix(f"{name}."): v for k, v in example.params.items() if k.startswith(f"{name}.")}
+        kept = example.record.layers[name].series("jacobians")
+        for label, value, exact_of in (("J", kept, state_jacobian), ("G", one.input_jacobians(), input_jacobian)):
+            for t in range(len(one.t)):
+                exact = exact_of(one.layer.cell, own, one.x[t], one.states[t], int(one.t[t]))
+                if one.mask is not None:
+                    exact[~one.mask[t]] = np.eye(exact.shape[-1]) if label == "J" else 0.0
+                example.expect(f"{label} of layer {name} at step {t}", value[t], exact, np.abs(exact) + _row_scale(exact))
 
 
 def _row_scale(J: Array) -> Array:
@@ -122,8 +126,7 @@ def check_rows_are_independent(example: Example) -> None:
     """A batch row alone gives what it gives in the batch."""
     for row in range(example.x.shape[1]):
         at = slice(row, row + 1)
-        cotangent = example.cotangent[..., at, :]
-        alone = example.run(example.params, example.x[:, at], {k: v[at] for k, v in example.initial.items()}, cotangent)
+        alone = example.run(example.params, example.x[:, at], {k: v[at] for k, v in example.initial.items()}, row)
         for name, layer in alone.layers.items():
             for series in ("states", "adjoints"):
                 whole = example.record.layers[name].series(series)
@@ -172,9 +175,8 @@ def check_inputs_are_not_modified(example: Example) -> None:
 def check_float32_stays_float32(example: Example) -> None:
     """A pass in float32 is float32 throughout and near the float64 one."""
     params = {k: v.astype(np.float32) for k, v in example.params.items()}
-    run = forward(
-        example.net, params, example.x.astype(np.float32), {k: v.astype(np.float32) for k, v in example.initial.items()}
-    )
+    initial = {k: v.astype(np.float32) for k, v in example.initial.items()}
+    run = forward(example.net, params, example.x.astype(np.float32), initial, lengths=example.lengths)
     if run.outputs.dtype != np.float32 or any(s.dtype != np.float32 for s in run.states.values()):
         raise GradientMismatch(f"{example.net.cell!r} computes float32 inputs in {run.outputs.dtype}")
     size = np.abs(example.record.outputs).max()
@@ -188,7 +190,7 @@ CONTRACT: tuple[Callable[[Example], None], ...] = (
     check_parameter_gradients,
     check_input_gradient,
     check_initial_state_gradient,
-    check_jacobian,
+    check_jacobians,
     check_adjoint_recursion,
     check_rows_are_independent,
     check_ensemble_equals_loop,

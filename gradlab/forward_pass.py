@@ -1,0 +1,240 @@
+"""The forward pass: all layers over a whole batch of sequences, in any common dtype and over ensemble axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradlab._validate import as_numbers, require_finite, require_lengths, require_sequences, require_shape
+from gradlab.cells.base import affine_rows
+from gradlab.directions import broadcast_mask, flip, last, live
+from gradlab.errors import ShapeError, ValueRangeError
+from gradlab.network import Layer, Network, Params
+from gradlab.workspace import Workspace, time_major
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class LayerPass:
+    """What one layer's forward pass leaves behind, in its own processing order: time-major views on ensemble-major memory.
+
+    `x` (T, *E', B, D), `states` (T+1, *E, B, S), `tape` (T, blocks, *E, B, K), `p` the prepared parameters, `t` (T,) the
+    absolute steps, `mask` (T, B) the steps that exist, None if all do.
+    """
+
+    layer: Layer
+    p: dict[str, Any]
+    x: Array
+    states: Array
+    tape: Array
+    t: Array
+    mask: Array | None
+
+    def outputs(self) -> Array:
+        """What the layer emits, (T, *E, B, outputs)."""
+        return self.layer.cell.output(self.states[1:], self.states[:-1])
+
+    def jacobians(self) -> Array:
+        """J_t = ds_t/ds_{t-1}, (T, *E, B, S, S); the identity at steps that do not exist."""
+        return self._masked(self.layer.cell.jacobian(self.p, self.tape, self.states[:-1], self.states[1:], self.t), 1.0)
+
+    def input_jacobians(self) -> Array:
+        """G_t = ds_t/dx_t, (T, *E, B, S, D); 0 at steps that do not exist."""
+        return self._masked(self.layer.cell.input_jacobian(self.p, self.tape, self.states[:-1], self.states[1:], self.t), 0.0)
+
+    def _masked(self, J: Array, diagonal: float) -> Array:
+        if self.mask is not None:
+            exists = broadcast_mask(self.mask, J[..., 0])[..., None]
+            np.copyto(J, diagonal * np.eye(*J.shape[-2:], dtype=J.dtype), where=~exists)
+        return J
+
+    def window(self, start: int, stop: int) -> LayerPass:
+        """The steps from `start` to before `stop`, as views."""
+        return replace(
+            self,
+            x=self.x[start:stop],
+            states=self.states[start : stop + 1],
+            tape=self.tape[start:stop],
+            t=self.t[start:stop],
+            mask=None if self.mask is None else self.mask[start:stop],
+        )
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A forward pass: `outputs` as the read-out says, and `runs` by layer name, from the bottom up.
+
+    `params`: as they were used, in one dtype. `seen`: what the read-out saw, (T, *E, B, outputs), or (1, ...) for the last
+    step. `lengths` (B,) and `mask` (T, B): None where all rows have all steps.
+    """
+
+    outputs: Array
+    runs: Mapping[str, LayerPass]
+    params: Params
+    seen: Array
+    lengths: Array | None
+    mask: Array | None
+
+    @property
+    def states(self) -> dict[str, Array]:
+        """States (T+1, *E, B, S) by layer, in processing order; row 0 is the initial state."""
+        return {name: run.states for name, run in self.runs.items()}
+
+    @property
+    def final_states(self) -> dict[str, Array]:
+        """Each layer's state (*E, B, S) after each row's own last step: copies, to carry into the next chunk."""
+        return {name: run.states[-1].copy() for name, run in self.runs.items()}
+
+
+def forward(
+    net: Network,
+    params: Mapping[str, Array],
+    x: Array,
+    initial_states: Mapping[str, Array] | None = None,
+    *,
+    lengths: Array | None = None,
+    first_step: int = 0,
+    workspace: Workspace | None = None,
+) -> Pass:
+    """Run `net` over `x`.
+
+    x (T, B, D), or (T, *E, B, D) with ensemble axes; parameters may carry ensemble axes in front, all broadcast.
+    `initial_states`: {"0": (*E, B, S), ...} by layer, zero where absent; of the reverse direction, the state it starts from.
+    `lengths` (B,): steps of each row; what stands behind is never read, states are copied through it, outputs are 0 there.
+    `first_step`: absolute number of the first step, for cells with a clock when a sequence goes on in chunks.
+    `workspace`: memory to reuse from call to call; the pass then lasts until the next call with it.
+    Returns a `Pass`. Runs in the common dtype of all that it is given: float32, float64 or complex128.
+
+    Errors: ShapeError, DTypeError, ValueRangeError, naming the argument.
+    """
+    x = as_numbers("x", x)
+    require_sequences("x", x, net.input_size)
+    lengths = require_lengths("lengths", lengths, x.shape[0], x.shape[-2])
+    mask = live(x.shape[0], lengths)
+    if mask is not None:
+        x = np.where(broadcast_mask(mask, x), x, np.zeros((), x.dtype))
+    require_finite("x", x)
+    given = _initial(net, x, initial_states)
+    cast = _common(net, params, x, given)
+    ensemble = _ensemble(net, cast, x, given)
+    dtype = next(iter(cast.values())).dtype
+    x = x.reshape(x.shape[0], *_padded(x.shape[1:-2], len(ensemble)), *x.shape[-2:])
+    x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -3), dtype), -3, 0)
+    runs: dict[str, LayerPass] = {}
+    with np.errstate(all="ignore"):  # what leaves the range of floats is found on the results
+        for level in net.levels:
+            for layer in level:
+                own = flip(x, lengths) if layer.reverse else x
+                runs[layer.name] = _run_layer(layer, cast, own, given.get(layer.name), ensemble, mask, first_step, workspace)
+            x = _emitted([runs[layer.name] for layer in level], lengths)
+        top = [runs[layer.name] for layer in net.levels[-1]]
+        seen = _seen(net, x, top, lengths)
+        outputs = _read_out(net, cast, seen, mask, workspace)
+    return Pass(outputs, runs, cast, seen, lengths, mask)
+
+
+def _emitted(level: list[LayerPass], lengths: Array | None) -> Array:
+    """What a level emits, in the order of the input: the forward direction, then the reverse one turned back."""
+    if len(level) == 1:
+        return level[0].outputs()
+    both = [flip(run.outputs(), lengths) if run.layer.reverse else run.outputs() for run in level]
+    return np.moveaxis(np.concatenate([np.moveaxis(y, 0, -3) for y in both], axis=-1), -3, 0)
+
+
+def _run_layer(
+    layer: Layer,
+    params: Params,
+    x: Array,
+    initial: Array | None,
+    ensemble: tuple[int, ...],
+    mask: Array | None,
+    first_step: int,
+    workspace: Workspace | None,
+) -> LayerPass:
+    cell, prefix = layer.cell, f"{layer.name}."
+    T, B = x.shape[0], x.shape[-2]
+    own = {key.removeprefix(prefix): value for key, value in params.items() if key.startswith(prefix)}
+    dtype = next(iter(own.values())).dtype
+    p = cell.prepare(own, (*ensemble, B))
+    blocks, columns = cell.tape_shape(layer.input_size, layer.hidden_size)
+    tape = time_major(workspace, f"{layer.name}.tape", (blocks, *ensemble, T, B, columns), dtype)
+    states = time_major(workspace, f"{layer.name}.states", (*ensemble, T + 1, B, layer.state_size), dtype)
+    states[0] = 0.0 if initial is None else initial
+    cell.project(p, x, tape)
+    for k in range(T):
+        cell.step_into(p, tape[k], states[k], states[k + 1], first_step + k)
+        if mask is not None:
+            np.copyto(states[k + 1], states[k], where=~mask[k][:, None])
+    return LayerPass(layer, p, x, states, tape, first_step + np.arange(T), mask)
+
+
+def _seen(net: Network, x: Array, top: list[LayerPass], lengths: Array | None) -> Array:
+    """What the read-out sees: the top level's outputs at every step, or each direction's own last, (1, *E, B, outputs)."""
+    if net.readout == "every":
+        return x
+    return np.concatenate([last(run.outputs(), lengths) for run in top], axis=-1)[None]
+
+
+def _read_out(net: Network, params: Params, y: Array, mask: Array | None, workspace: Workspace | None) -> Array:
+    if net.output_size is not None:
+        V, b = params["readout.V"], params["readout.b_y"]
+        lead = np.broadcast_shapes(y.shape[1:-2], V.shape[:-2], b.shape[:-1])
+        out = time_major(workspace, "outputs", (*lead, y.shape[0], y.shape[-2], net.output_size), y.dtype)
+        affine_rows(y, V, b, out)
+        y = out
+    if net.readout == "last":
+        return np.asarray(y[0])
+    return y if mask is None else np.where(broadcast_mask(mask, y), y, np.zeros((), y.dtype))
+
+
+def _initial(net: Network, x: Array, initial_states: Mapping[str, Array] | None) -> Params:
+    """The initial states that were given, checked; the others are zero."""
+    sizes = {layer.name: layer.state_size for layer in net.layers}
+    checked: Params = {}
+    for name, value in (initial_states or {}).items():
+        if name not in sizes:
+            raise ValueRangeError(f"initial_states has the key {name!r}; expected {', '.join(sizes)}")
+        label = f'initial_states["{name}"]'
+        checked[name] = as_numbers(label, value)
+        require_shape(label, checked[name], (x.shape[-2], sizes[name]), "(B, S)")
+        require_finite(label, checked[name])
+    return checked
+
+
+def _common(net: Network, params: Mapping[str, Array], x: Array, initial: Params) -> Params:
+    """Every parameter checked, in the common dtype, with the common number of ensemble axes in front."""
+    missing = [k for k in net.shapes if k not in params]
+    unknown = [k for k in params if k not in net.shapes]
+    if missing or unknown:
+        raise ValueRangeError(
+            f"params lacks {missing or 'nothing'} and has unknown {unknown or 'nothing'}; expected {list(net.shapes)}"
+        )
+    values = {key: as_numbers(f'params["{key}"]', params[key]) for key in net.shapes}
+    for key, value in values.items():
+        require_shape(f'params["{key}"]', value, net.shapes[key], "its own axes")
+    dtype = np.result_type(x, *values.values(), *initial.values())
+    depth = max(
+        [x.ndim - 3, *(len(net.ensemble_shape(k, v)) for k, v in values.items()), *(v.ndim - 2 for v in initial.values())]
+    )
+    return {
+        key: np.ascontiguousarray(v.reshape(*_padded(net.ensemble_shape(key, v), depth), *net.shapes[key]), dtype)
+        for key, v in values.items()
+    }
+
+
+def _padded(lead: tuple[int, ...], depth: int) -> tuple[int, ...]:
+    return (1,) * (depth - len(lead)) + lead
+
+
+def _ensemble(net: Network, params: Params, x: Array, initial: Params) -> tuple[int, ...]:
+    shapes = [x.shape[1:-2], *(v.shape[:-2] for v in initial.values())]
+    shapes += [net.ensemble_shape(k, v) for k, v in params.items()]
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError as error:
+        raise ShapeError(f"ensemble axes do not broadcast: {sorted(set(shapes))}; expected equal sizes, or 1") from error
