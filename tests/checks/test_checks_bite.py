@@ -1,5 +1,6 @@
 """A checker that never fails proves nothing: planted wrong gradients must be rejected, the right ones pass."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from gradlab import cells
 from gradlab.checks import CONTRACT, Example, compare
-from gradlab.checks.contract import check_initial_state_gradient, check_input_gradient, check_jacobian, check_parameter_gradients
+from gradlab.checks.contract import check_initial_state_gradient, check_input_gradient, check_jacobians, check_parameter_gradients
 from gradlab.errors import GradientMismatch, ShapeError
 from gradlab.network import Network
 
@@ -20,7 +21,7 @@ def example_of(cell, rtol=1e-11):
     params = {k: rng.uniform(-0.7, 0.7, shape) for k, shape in net.shapes.items()}
     x = rng.uniform(0.2, 1.0, (4, 2, 2))
     initial = {layer.name: rng.uniform(0.2, 1.0, (2, layer.state_size)) for layer in net.layers}
-    return Example(net, params, x, initial, rng.uniform(0.5, 1.0, (4, 2, 3)), rtol)
+    return Example(net, params, x, initial, rng.uniform(0.5, 1.0, (4, 2, 3)), rtol=rtol)
 
 
 def altered(cell, method, alter):
@@ -30,9 +31,9 @@ def altered(cell, method, alter):
     def wrong(*args):
         return alter(original(*args), args)
 
-    copy = type(cell)() if cell.gates else type(cell)(cell.activation.name)
-    setattr(copy, method, wrong)
-    return copy
+    changed = copy.copy(cell)
+    setattr(changed, method, wrong)
+    return changed
 
 
 def scale_gate(key, gate):
@@ -64,8 +65,8 @@ PLANTED = {
     "one step of da, LSTM": (LSTM, "step_vjp", scale_at_step_2, check_parameter_gradients),
     "one step of da, Elman": (ELMAN, "step_vjp", scale_at_step_2, check_parameter_gradients),
     "dx": (LSTM, "input_grad", lambda dx, args: dx * (1.0 + DEFECT), check_input_gradient),
-    "Jacobian, LSTM": (LSTM, "jacobian", lambda J, args: J * (1.0 + DEFECT), check_jacobian),
-    "Jacobian, Elman": (ELMAN, "jacobian", lambda J, args: J * (1.0 + DEFECT), check_jacobian),
+    "Jacobian, LSTM": (LSTM, "jacobian", lambda J, args: J * (1.0 + DEFECT), check_jacobians),
+    "Jacobian, Elman": (ELMAN, "jacobian", lambda J, args: J * (1.0 + DEFECT), check_jacobians),
 }
 
 
