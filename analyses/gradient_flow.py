@@ -247,11 +247,7 @@ def draw(result: Mapping[str, Array]) -> Any:
     curves = (("elman", "h", "Elman $h$", "first"), ("lstm", "c", "LSTM $c$", "second"), ("lstm", "h", "LSTM $h$", "third"))
     for ax, letter, when in zip(axes[0], "ab", WHEN, strict=True):
         for name, path, label, line in curves:
-            log = np.median(result[f"{name}_{when}_{path}"], axis=-1)[::-1].T / np.log(10.0)  # (seed, lag), decades
-            lags = np.arange(log.shape[1])
-            shown = lags[np.isfinite(log).all(axis=0)]
-            plotting.band(ax, shown, log[:, shown], label, **plotting.LINES[line])
-        ax.set(xlabel="lag $T - t$ (steps)", ylabel=r"$\log_{10}\, \|dL_T/ds_t\|$")
+            plotting.plot_gradient_flow(ax, result[f"{name}_{when}_{path}"], label, **plotting.LINES[line])
         plotting.panel_label(ax, letter, f"gradient {when} training")
     bottom = min(ax.get_ylim()[0] for ax in axes[0])
     top = max(ax.get_ylim()[1] for ax in axes[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradlab.plotting.curves import band, reference_line
+from gradlab.plotting.flow import plot_gradient_flow
 from gradlab.plotting.style import COLOURS, COLUMN, LINES, PAGE, new_figure, panel_label, stamp, style
 from gradlab.plotting.surface import plot_surface, plot_surface_3d
 
@@ -14,6 +15,7 @@ __all__ = [
     "band",
     "new_figure",
     "panel_label",
+    "plot_gradient_flow",
     "plot_surface",
     "plot_surface_3d",
     "reference_line",
