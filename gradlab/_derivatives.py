@@ -56,6 +56,8 @@ def richardson(f: Callable[[Array], Array], x: Array, v: Array, h0: float = 1e-2
     rounding error of the differences it stands on, are the error estimate.
     """
     eps = np.finfo(float).eps
+    moved = np.broadcast_to(v, x.shape) != 0.0
+    reach = float(np.max(np.abs(x / np.where(moved, v, 1.0)), initial=0.0, where=moved))  # x + h v is rounded too
     best = error = np.zeros(0)
     previous: list[Array] = []
     for level in range(levels):
@@ -67,7 +69,7 @@ def richardson(f: Callable[[Array], Array], x: Array, v: Array, h0: float = 1e-2
         if level == 0:
             best, error = row[-1], np.full(row[-1].shape, np.inf)
         else:
-            estimate = np.abs(row[-1] - previous[-1]) + eps * (np.abs(upper) + np.abs(lower)) / h
+            estimate = np.abs(row[-1] - previous[-1]) + eps * (np.abs(upper) + np.abs(lower) + np.abs(row[0]) * reach) / h
             better = estimate < error
             best, error = np.where(better, row[-1], best), np.where(better, estimate, error)
         previous = row

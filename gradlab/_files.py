@@ -11,6 +11,7 @@ import json
 import math
 import os
 import secrets
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,8 @@ HEADER = "header.json"
 MAX_HEADER = 2 * 2**20  # bytes
 MAX_MEMBERS = 20_000
 MAX_RANK = 8
-MAX_INFLATE = 200  # ratio of a member's size to its size in the archive
+MAX_INFLATE = 200  # ratio of a deflated member's size to its size in the archive, for members larger than LARGE
+LARGE = 64 * 2**20  # bytes; larger members are stored as they are: zeros deflate 1000 to 1 and would look like a bomb
 
 
 @contextmanager
@@ -40,7 +42,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises ResourceRefused with path and reason if the folder cannot be written or the disk is full.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part")
+    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the umask applies
@@ -72,7 +74,14 @@ def _sync_folder(folder: Path) -> None:
 
 def dump_json(value: object) -> bytes:
     """`value` as JSON (RFC 8259: no NaN, no infinity), UTF-8, sorted keys, one line an entry."""
-    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False, default=_plain) + "\n").encode()
+
+
+def _plain(value: object) -> object:
+    """A NumPy scalar as a number of Python."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} is a {type(value).__name__}, which JSON has no form for")
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -91,7 +100,10 @@ def write_npz(path: str | os.PathLike[str], header: Mapping[str, object], arrays
         for name, array in arrays.items():
             buffer = io.BytesIO()
             np.lib.format.write_array(buffer, np.asarray(array, order="C"), allow_pickle=False)
-            archive.writestr(_member(f"{name}.npy"), buffer.getbuffer())
+            info = _member(f"{name}.npy")
+            if buffer.getbuffer().nbytes > LARGE:
+                info.compress_type = zipfile.ZIP_STORED
+            archive.writestr(info, buffer.getbuffer())
 
 
 def _member(name: str) -> zipfile.ZipInfo:
@@ -115,8 +127,9 @@ def read_npz(path: str | os.PathLike[str], max_memory: int | None = None) -> tup
             raise FormatError(f"{name!r}: no such regular file; expected a .npz written by gradlab")
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
+            _check_end(name, path, len(members))
             _check_directory(name, members, max_memory)
-            header = json.loads(archive.read(HEADER)) if HEADER in archive.namelist() else None
+            header = json.loads(archive.read(HEADER), parse_constant=_no_constant) if HEADER in archive.namelist() else None
             if not isinstance(header, dict):
                 raise FormatError(f"{name!r}: no {HEADER}; expected a .npz written by gradlab")
             arrays = {m.filename[:-4]: _read_array(name, archive, m) for m in members if m.filename != HEADER}
@@ -125,6 +138,20 @@ def read_npz(path: str | os.PathLike[str], max_memory: int | None = None) -> tup
         raise FormatError(f"{name!r}: cannot be read as .npz ({error}); expected a file written by gradlab") from error
     except RecursionError as error:
         raise FormatError(f"{name!r}: its JSON header is nested too deeply") from error
+
+
+def _no_constant(value: str) -> None:
+    raise ValueError(f"{value} is no number of JSON")
+
+
+def _check_end(name: str, path: str | os.PathLike[str], members: int) -> None:
+    """Compare the members found with the number in the archive's last record: zipfile stops in silence at a broken one."""
+    with open(path, "rb") as stream:
+        stream.seek(-22, os.SEEK_END)  # the last record without a comment, as `write_npz` leaves it
+        end = stream.read()
+    count = int.from_bytes(end[10:12], "little")
+    if end[:4] != b"PK\x05\x06" or count not in (members, 0xFFFF):
+        raise FormatError(f"{name!r}: its directory has {members} members, its last record says {count}; the file is damaged")
 
 
 def _check_directory(name: str, members: list[zipfile.ZipInfo], max_memory: int | None) -> None:
@@ -142,8 +169,8 @@ def _check_directory(name: str, members: list[zipfile.ZipInfo], max_memory: int 
             raise FormatError(f"{label}: expected {HEADER} or an array named *.npy")
         if member.flag_bits & 0x1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise FormatError(f"{label}: encrypted or of an unknown compression; expected stored or deflated")
-        # Constant arrays deflate 1000 to 1, so small members may; the bound is for bombs.
-        if member.file_size > 64 * 2**20 and member.file_size > MAX_INFLATE * max(member.compress_size, 1):
+        deflated = member.compress_type == zipfile.ZIP_DEFLATED
+        if deflated and member.file_size > LARGE and member.file_size > MAX_INFLATE * max(member.compress_size, 1):
             raise FormatError(f"{label}: inflates more than {MAX_INFLATE} to 1")
     total = sum(m.file_size for m in members)
     limit_bytes = memory_limit(max_memory)
@@ -155,20 +182,23 @@ def _read_array(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) ->
     label = f"{name!r}, member {member.filename!r}"
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-        else:
+        if version not in ((1, 0), (2, 0)):
             raise FormatError(f"{label}: .npy version {version}; expected 1.0 or 2.0")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                shape, fortran, dtype = read(stream)
+        except Exception as error:  # NumPy's reader evaluates a literal: it raises whatever the parser raises
+            raise FormatError(f"{label}: malformed array header ({error})") from error
         if dtype.hasobject:
             raise UnsafeFileError(f"{label}: holds Python objects, which would have to be unpickled; gradlab never does")
-        if dtype.kind not in "biufcU" or dtype.itemsize == 0:
+        if dtype.kind not in "biufc" or dtype.itemsize == 0:
             raise FormatError(f"{label}: dtype {dtype}; expected numbers")
         if len(shape) > MAX_RANK or any(isinstance(n, bool) or n < 0 for n in shape):
             raise FormatError(f"{label}: shape {shape}; expected at most {MAX_RANK} axes, none negative")
         size = math.prod(shape) * dtype.itemsize
-        if size > member.file_size:
+        if stream.tell() + size != member.file_size:
             raise FormatError(f"{label}: shape {shape} of {dtype} needs {size} bytes, the member has {member.file_size}")
         data = stream.read(size)
         if len(data) != size or stream.read(1):

@@ -121,9 +121,9 @@ def log_norm(x: Array, axis: int | tuple[int, ...] = -1) -> Array:
     A plain norm squares its entries, so it reads 0 for a vector of size 1e-200. Non-finite entries give
     NaN or inf in the result, never a finite number.
     """
-    mantissa, exponent = power_of_two(x, axis)
-    total = np.sum((mantissa * np.conj(mantissa)).real, axis=axis)
-    with np.errstate(divide="ignore"):
+    with np.errstate(all="ignore"):  # squares beside 1 may vanish; what is not finite stays so
+        mantissa, exponent = power_of_two(x, axis)
+        total = np.sum(mantissa.real**2 + mantissa.imag**2, axis=axis)
         return np.asarray(0.5 * np.log(total) + exponent * LN2)
 
 
@@ -132,7 +132,8 @@ def power_of_two(x: Array, axis: int | tuple[int, ...]) -> tuple[Array, Array]:
 
     The scaling is exact. A zero block has exponent 0; a non-finite one is left as it is.
     """
-    size = np.max(np.abs(x), axis=axis, keepdims=True)
+    # of a complex number the larger part: |z| itself may overflow where its parts do not
+    size = np.max(np.maximum(np.abs(x.real), np.abs(x.imag)), axis=axis, keepdims=True)
     exponent = np.frexp(np.where(np.isfinite(size), size, 0.0))[1]
     if np.iscomplexobj(x):
         mantissa: Array = np.ldexp(x.real, -exponent) + 1j * np.ldexp(x.imag, -exponent)

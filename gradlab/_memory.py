@@ -39,6 +39,12 @@ def _control_group() -> int | None:
     return None
 
 
+def _address_space() -> int:
+    """Bytes of address space that this process holds already."""
+    pages = _number("/proc/self/statm")
+    return 0 if pages is None else pages * resource.getpagesize()
+
+
 def memory_limit(asked: int | None = None) -> int:
     """Bytes one computation may allocate: the least of `asked` and a share of what the machine, its
     control group and the process limit leave free. Pages are lazy, so a successful allocation proves nothing.
@@ -46,7 +52,7 @@ def memory_limit(asked: int | None = None) -> int:
     bounds = [int(SHARE * b) for b in (_available(), _control_group()) if b is not None]
     soft = resource.getrlimit(resource.RLIMIT_AS)[0]
     if soft != resource.RLIM_INFINITY:
-        bounds.append(int(SHARE * soft))
+        bounds.append(int(SHARE * max(soft - _address_space(), 0)))
     if asked is not None:
         bounds.append(asked)
     return min(bounds) if bounds else 8 * 2**30

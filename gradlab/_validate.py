@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,7 @@ def as_numbers(name: str, value: object, *, allow_complex: bool = True) -> Array
     Integers become float64 and float16 becomes float32. Everything that would lose information in
     silence (masked arrays, matrices, lists, objects, booleans, long double) is refused.
     """
-    if not isinstance(value, np.ndarray) or isinstance(value, (np.matrix, np.ma.MaskedArray)):
-        raise DTypeError(
-            f"{name} is a {type(value).__module__}.{type(value).__name__}; expected a plain numpy.ndarray; "
-            f"try numpy.asarray({name}, dtype=float)"
-        )
+    value = require_array(name, value, "float")
     kind = value.dtype.kind
     if kind in "iu":
         return value.astype(np.float64)
@@ -35,6 +32,31 @@ def as_numbers(name: str, value: object, *, allow_complex: bool = True) -> Array
             f"{name} has dtype {value.dtype}; expected float32, float64 or integers"
             f"{' (or complex128)' if allow_complex else ''}; try {name}.astype(float)"
         )
+    return value
+
+
+def require_array(name: str, value: object, dtype: str = "") -> Array:
+    """`value` if it is a plain array, of whatever dtype; `dtype` is what the error advises."""
+    if not isinstance(value, np.ndarray) or isinstance(value, (np.matrix, np.ma.MaskedArray)):
+        advice = f"numpy.asarray({name}{', dtype=' if dtype else ''}{dtype})"
+        kind = f"{type(value).__module__}.{type(value).__name__}"
+        raise DTypeError(f"{name} is a {kind}; expected a plain numpy.ndarray; try {advice}")
+    return value
+
+
+def require_number(name: str, value: object, meaning: str = "a finite number") -> float:
+    """`value` as a finite float; booleans and text are refused. `meaning` is what the error says was expected."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise DTypeError(f"{name} is {value!r}; expected {meaning}")
+    if not math.isfinite(value):
+        raise ValueRangeError(f"{name} is {value}; expected {meaning}")
+    return float(value)
+
+
+def require_one_of(name: str, value: object, choices: Collection[str]) -> str:
+    """`value` if it is one of `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueRangeError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
     return value
 
 
@@ -96,11 +118,10 @@ def require_count(name: str, value: object, minimum: int = 1) -> int:
 
 def require_positive(name: str, value: object) -> float:
     """`value` as a finite float above 0; booleans and text are refused."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise DTypeError(f"{name} is {value!r}; expected a number > 0")
-    if not (math.isfinite(value) and value > 0):
+    number = require_number(name, value, "a finite number > 0")
+    if number <= 0:
         raise ValueRangeError(f"{name} is {value}; expected a finite number > 0")
-    return float(value)
+    return number
 
 
 def require_generator(name: str, value: object) -> np.random.Generator:

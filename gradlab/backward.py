@@ -10,6 +10,7 @@ For each layer from the top down, with e_t the immediate partial of the loss wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,15 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._memory import refuse_above
-from gradlab._validate import as_numbers
+from gradlab._validate import as_numbers, require_sequences
 from gradlab.batch import Batch
 from gradlab.directions import flip
 from gradlab.errors import DTypeError, ValueRangeError
-from gradlab.forward_pass import LayerPass, Pass, forward
+from gradlab.forward_pass import LayerPass, Pass, checked_params, forward
 from gradlab.losses import Loss
 from gradlab.network import Network
 from gradlab.objective import cotangent, read_out_vjp, split_outputs
-from gradlab.record import LayerRecord, Record, versions
+from gradlab.record import SERIES, LayerRecord, Record, versions
 from gradlab.status import OK, Status
 from gradlab.workspace import Workspace, time_major
 
@@ -66,24 +67,27 @@ def bptt(
     if not isinstance(batch, Batch):
         raise DTypeError(f"batch is a {type(batch).__name__}; expected gradlab.Batch(inputs, targets, mask)")
     inputs = as_numbers("batch.inputs", batch.inputs)
+    require_sequences("batch.inputs", inputs, net.input_size)
     if "jacobians" in keep:
-        _require_room(net, params, inputs, max_memory)
+        _require_room(net, checked_params(net, params), inputs, max_memory)
     run = forward(net, params, inputs, initial_states, lengths=batch.lengths, workspace=workspace)
     with np.errstate(all="ignore"):  # what leaves the range of floats is found on the results
         value, d_outputs = cotangent(net, run, batch, loss)
         gradients, dy = read_out_vjp(net, run, d_outputs, workspace)
         layers, dx = sweep_levels(net, run, dy, keep, gradients, workspace, progress)
+        found = {key: sum_back(gradients[key], np.shape(params[key])) for key in net.shapes}
+        input_gradient = sum_back(dx, inputs.shape, time_axis=True) if "input_gradient" in keep else None
     read = inputs.view()
     read.flags.writeable = False
     return Record(
         loss=value,
         outputs=run.outputs,
-        gradients={key: sum_back(gradients[key], np.shape(params[key])) for key in net.shapes},
+        gradients=found,
         layers={name: layers[name] for name in run.runs},
         inputs=read,
-        input_gradient=sum_back(dx, inputs.shape, time_axis=True) if "input_gradient" in keep else None,
+        input_gradient=input_gradient,
         provenance={**versions(), "cell": repr(net.cell), **(provenance or {})},
-        status=status_of(run, value, gradients, layers),
+        status=status_of(run, value, [*found.values(), *([] if input_gradient is None else [input_gradient])], layers),
         lengths=run.lengths,
     )
 
@@ -168,10 +172,13 @@ def sum_back(gradient: Array, shape: tuple[int, ...], time_axis: bool = False) -
 
 def _require_room(net: Network, params: Mapping[str, Array], inputs: Array, max_memory: int | None) -> None:
     """Refuse Jacobians that would not fit, before anything is allocated."""
-    ensemble = [net.ensemble_shape(k, v) for k, v in params.items() if k in net.shapes and isinstance(v, np.ndarray)]
-    members = int(np.prod(np.broadcast_shapes(inputs.shape[1:-2], *ensemble)))
+    ensemble = [net.ensemble_shape(key, value) for key, value in params.items()]
+    try:
+        members = math.prod(np.broadcast_shapes(inputs.shape[1:-2], *ensemble))
+    except ValueError:
+        return  # the forward pass says what does not fit together
     T, B = inputs.shape[0], inputs.shape[-2]
-    itemsize = np.result_type(inputs, *(v for v in params.values() if isinstance(v, np.ndarray))).itemsize
+    itemsize = np.result_type(inputs, *params.values()).itemsize
     entries = sum(T * B * members * layer.state_size**2 for layer in net.layers)
     sizes = ", ".join(f"S = {layer.state_size}" for layer in net.layers)
     refuse_above(
@@ -182,19 +189,22 @@ def _require_room(net: Network, params: Mapping[str, Array], inputs: Array, max_
     )
 
 
-def status_of(run: Pass, value: Array, gradients: dict[str, Array], layers: dict[str, LayerRecord]) -> Status:
-    """`ok`, or where numbers first left the range of floats."""
-    if np.isfinite(value).all() and all(np.isfinite(g).all() for g in gradients.values()):
+def status_of(run: Pass, value: Array, gradients: Sequence[Array], layers: Mapping[str, LayerRecord]) -> Status:
+    """`ok`, or where numbers first left the range of floats, in what is kept."""
+    kept = [getattr(layer, name) for layer in layers.values() for name in SERIES]
+    if all(np.isfinite(array).all() for array in [value, *gradients, *kept] if array is not None):
         return OK
-    for layer in run.runs.values():
-        bad = ~np.isfinite(layer.states).all(axis=tuple(range(1, layer.states.ndim)))
+    for name, one in run.runs.items():
+        bad = _not_finite(one.states)
         if bad.any():
-            return Status("overflow", f"forward: state of layer {layer.layer.name} non-finite from t = {int(np.argmax(bad))} on")
-    for layer in reversed(list(run.runs.values())):
-        adjoints = layers[layer.layer.name].adjoints
-        if adjoints is not None:
-            bad = np.asarray(~np.isfinite(adjoints).all(axis=tuple(range(1, adjoints.ndim))))
-            if bad.any():
-                last = len(bad) - 1 - int(np.argmax(bad[::-1]))
-                return Status("overflow", f"backward: adjoint of layer {layer.layer.name} non-finite from t = {last} down")
-    return Status("overflow", "loss or a gradient is non-finite, states and adjoints are finite")
+            return Status("overflow", f"forward: state of layer {name} non-finite from t = {int(np.argmax(bad))} on")
+    for name, layer in reversed(list(layers.items())):
+        if layer.adjoints is not None and _not_finite(layer.adjoints).any():
+            last = int(np.flatnonzero(_not_finite(layer.adjoints))[-1])
+            return Status("overflow", f"backward: adjoint of layer {name} non-finite from t = {last} down")
+    return Status("overflow", "the loss, a gradient or a Jacobian is non-finite; states and adjoints are finite")
+
+
+def _not_finite(sequence: Array) -> Array:
+    """(T+1,) booleans: the steps at which some number is not finite."""
+    return np.asarray(~np.isfinite(sequence).all(axis=tuple(range(1, sequence.ndim))))

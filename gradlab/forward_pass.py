@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gradlab._validate import as_numbers, require_finite, require_lengths, require_sequences, require_shape
 from gradlab.cells.base import affine_rows
 from gradlab.directions import broadcast_mask, flip, last, live
-from gradlab.errors import ShapeError, ValueRangeError
+from gradlab.errors import DTypeError, ShapeError, ValueRangeError
 from gradlab.network import Layer, Network, Params
 from gradlab.workspace import Workspace, time_major
 
@@ -196,7 +196,11 @@ def _initial(net: Network, x: Array, initial_states: Mapping[str, Array] | None)
     """The initial states that were given, checked; the others are zero."""
     sizes = {layer.name: layer.state_size for layer in net.layers}
     checked: Params = {}
-    for name, value in (initial_states or {}).items():
+    if initial_states is None:
+        return checked
+    if not isinstance(initial_states, Mapping):
+        raise DTypeError(f"initial_states is a {type(initial_states).__name__}; expected a dict of arrays by layer")
+    for name, value in initial_states.items():
         if name not in sizes:
             raise ValueRangeError(f"initial_states has the key {name!r}; expected {', '.join(sizes)}")
         label = f'initial_states["{name}"]'
@@ -208,15 +212,7 @@ def _initial(net: Network, x: Array, initial_states: Mapping[str, Array] | None)
 
 def _common(net: Network, params: Mapping[str, Array], x: Array, initial: Params) -> Params:
     """Every parameter checked, in the common dtype, with the common number of ensemble axes in front."""
-    missing = [k for k in net.shapes if k not in params]
-    unknown = [k for k in params if k not in net.shapes]
-    if missing or unknown:
-        raise ValueRangeError(
-            f"params lacks {missing or 'nothing'} and has unknown {unknown or 'nothing'}; expected {list(net.shapes)}"
-        )
-    values = {key: as_numbers(f'params["{key}"]', params[key]) for key in net.shapes}
-    for key, value in values.items():
-        require_shape(f'params["{key}"]', value, net.shapes[key], "its own axes")
+    values = checked_params(net, params)
     dtype = np.result_type(x, *values.values(), *initial.values())
     depth = max(
         [x.ndim - 3, *(len(net.ensemble_shape(k, v)) for k, v in values.items()), *(v.ndim - 2 for v in initial.values())]
@@ -227,6 +223,25 @@ def _common(net: Network, params: Mapping[str, Array], x: Array, initial: Params
     }
 
 
+def checked_params(net: Network, params: Mapping[str, Array]) -> Params:
+    """All parameters of `net`, each an array of numbers with its own axes last.
+
+    Errors: DTypeError, ValueRangeError, ShapeError.
+    """
+    if not isinstance(params, Mapping):
+        raise DTypeError(f"params is a {type(params).__name__}; expected a dict of arrays, as net.init(rng) gives it")
+    missing = [k for k in net.shapes if k not in params]
+    unknown = [k for k in params if k not in net.shapes]
+    if missing or unknown:
+        raise ValueRangeError(
+            f"params lacks {missing or 'nothing'} and has unknown {unknown or 'nothing'}; expected {list(net.shapes)}"
+        )
+    values = {key: as_numbers(f'params["{key}"]', params[key]) for key in net.shapes}
+    for key, value in values.items():
+        require_shape(f'params["{key}"]', value, net.shapes[key], "its own axes")
+    return values
+
+
 def _padded(lead: tuple[int, ...], depth: int) -> tuple[int, ...]:
     return (1,) * (depth - len(lead)) + lead
 
@@ -235,6 +250,9 @@ def _ensemble(net: Network, params: Params, x: Array, initial: Params) -> tuple[
     shapes = [x.shape[1:-2], *(v.shape[:-2] for v in initial.values())]
     shapes += [net.ensemble_shape(k, v) for k, v in params.items()]
     try:
-        return np.broadcast_shapes(*shapes)
+        common = np.broadcast_shapes(*shapes)
     except ValueError as error:
         raise ShapeError(f"ensemble axes do not broadcast: {sorted(set(shapes))}; expected equal sizes, or 1") from error
+    if 0 in common:
+        raise ShapeError(f"ensemble axes are {common}; expected at least one member along each")
+    return common

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradlab._validate import require_number
+
 Array = npt.NDArray[Any]
 Init = Callable[[np.random.Generator, tuple[int, int]], Array]
 
@@ -19,6 +21,7 @@ def gaussian(gain: float = 1.0) -> Init:
     """N(0, gain^2/columns): for a square matrix the spectral radius tends to `gain`, the largest singular value
     to 2 `gain` (Girko 1984; Geman 1980). The random networks of Sompolinsky, Crisanti & Sommers (1988).
     """
+    require_number("gain", gain)
 
     def draw(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
         return rng.normal(0.0, gain / np.sqrt(shape[1]), shape)
@@ -28,6 +31,7 @@ def gaussian(gain: float = 1.0) -> Init:
 
 def glorot(gain: float = 1.0) -> Init:
     """Uniform in +-gain sqrt(6/(rows + columns)): variance 2 gain^2/(rows + columns) (Glorot & Bengio 2010, eq. 16)."""
+    require_number("gain", gain)
 
     def draw(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
         bound = gain * np.sqrt(6.0 / (shape[0] + shape[1]))
@@ -40,6 +44,7 @@ def orthogonal(gain: float = 1.0) -> Init:
     """`gain` times an orthogonal matrix, Haar distributed (Saxe, McClelland & Ganguli 2014; Mezzadri 2007):
     every singular value is `gain`. A rectangular matrix has orthonormal rows or columns, whichever are fewer.
     """
+    require_number("gain", gain)
 
     def draw(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
         long, short = max(shape), min(shape)
@@ -52,6 +57,7 @@ def orthogonal(gain: float = 1.0) -> Init:
 
 def identity(factor: float = 1.0) -> Init:
     """`factor` on the diagonal, 0 elsewhere (Le, Jaitly & Hinton 2015: 1, and 0.01 for speech)."""
+    require_number("factor", factor)
 
     def draw(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
         return factor * np.eye(*shape)

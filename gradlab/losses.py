@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gradlab._validate import as_numbers, require_array
 from gradlab.errors import DTypeError, ShapeError, ValueRangeError
 
 Array = npt.NDArray[Any]
@@ -28,6 +29,7 @@ class Loss(Protocol):
 
 def mean_squared_error(outputs: Array, targets: Array, mask: Array | None = None) -> tuple[Array, Array]:
     """Mean of (y - target)^2 over positions and features; targets (T, B, p) or (B, p)."""
+    targets = as_numbers("targets", targets, allow_complex=False)
     _require_targets(outputs, targets, targets.shape)
     if not np.isfinite(targets).all():
         raise ValueRangeError(f"targets hold {int((~np.isfinite(targets)).sum())} non-finite values; expected finite numbers")
@@ -50,6 +52,7 @@ def softmax_cross_entropy(outputs: Array, targets: Array, mask: Array | None = N
 
     Stable for logits of any size: the largest is subtracted before the exponential.
     """
+    targets = require_array("targets", targets)
     if targets.dtype.kind not in "iu":
         raise DTypeError(f"targets have dtype {targets.dtype}; expected integer labels; try targets.astype(int)")
     classes = outputs.shape[-1]
@@ -66,7 +69,7 @@ def softmax_cross_entropy(outputs: Array, targets: Array, mask: Array | None = N
     d_outputs = exponentials / total
     np.put_along_axis(d_outputs, index, np.take_along_axis(d_outputs, index, axis=-1) - 1.0, axis=-1)
     d_outputs *= weight[..., None]
-    return np.sum(weight * nats, axis=tuple(range(-targets.ndim, 0))), d_outputs
+    return np.sum(weight.astype(outputs.real.dtype) * nats, axis=tuple(range(-targets.ndim, 0))), d_outputs
 
 
 def _require_targets(outputs: Array, targets: Array, want: tuple[int, ...]) -> None:
@@ -81,6 +84,8 @@ def _weights(mask: Array | None, positions: tuple[int, ...]) -> Array:
     """Weight of each position in the mean: they sum to 1."""
     if mask is None:
         mask = np.ones(positions)
+    if require_array("mask", mask).dtype.kind not in "biuf":
+        raise DTypeError(f"mask has dtype {mask.dtype}; expected booleans or real numbers")
     if mask.shape != positions:
         raise ShapeError(f"mask has shape {mask.shape}; expected {positions}, one entry for each target")
     weight = mask.astype(np.float64)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gradlab._validate import require_count, require_generator
 from gradlab.cells.base import Cell, Init
 from gradlab.cells.completed import Completed, as_cell
-from gradlab.errors import ValueRangeError
+from gradlab.errors import ShapeError, ValueRangeError
 
 Array = npt.NDArray[Any]
 Params = dict[str, Array]
@@ -51,6 +51,8 @@ class Layer:
         for name, width in self.cell.parts(self.hidden_size).items():
             spans[name] = (start, start + width)
             start += width
+        if start != self.state_size:
+            raise ShapeError(f"{self.cell!r}: parts are {spans}; expected widths that add up to state_size = {self.state_size}")
         return spans
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradlab._validate import require_array
 from gradlab.batch import Batch
 from gradlab.cells.base import outer_rows, rows, sum_rows, unrows
 from gradlab.directions import broadcast_mask, flip, place_last
@@ -28,11 +29,12 @@ def cotangent(net: Network, run: Pass, batch: Batch, loss: Loss) -> tuple[Array,
     every = net.readout == "every"
     outputs = np.moveaxis(run.outputs, 0, -3) if every else run.outputs
     own = batch.inputs.shape[1:-2]
-    given = batch.mask
+    given = None if batch.mask is None else require_array("batch.mask", batch.mask)
     if every and run.mask is not None:  # positions behind a row's end never count
         exists = run.mask.reshape(run.mask.shape[0], *(1,) * len(own), run.mask.shape[1])
         given = np.broadcast_to(exists, (exists.shape[0], *own, exists.shape[-1])) if given is None else given * exists
     if not own:
+        _require_positions(batch.targets, outputs, every)
         value, d_outputs = loss(outputs, batch.targets, given)
         _require_cotangent(d_outputs, outputs)
     else:
@@ -56,13 +58,27 @@ def cotangent(net: Network, run: Pass, batch: Batch, loss: Loss) -> tuple[Array,
 
 def _ensemble_major(name: str, value: Array | None, own: tuple[int, ...], every: bool) -> Any:
     """Targets or mask (T, *E, B, ...) as (*E, T, B, ...)."""
-    if value is None:
+    if value is None and name == "mask":
         return None
+    value = require_array(f"batch.{name}", value)
     first = 1 if every else 0
     if value.shape[first : first + len(own)] != own:
         want = "(T, *E, B, ...)" if every else "(*E, B, ...)"
         raise ShapeError(f"batch.{name} has shape {value.shape}; expected {want} with E = {own}, as the inputs have")
     return np.moveaxis(value, 0, len(own)) if every else value
+
+
+def _require_positions(targets: Any, outputs: Array, every: bool) -> None:
+    """Targets that are arrays must have one entry for each position, or they would be taken for an ensemble's.
+
+    A user's loss may take targets of any other kind.
+    """
+    positions = outputs.shape[-3:-1] if every else outputs.shape[-2:-1]
+    if isinstance(targets, np.ndarray) and targets.shape[: len(positions)] != positions:
+        hint = "" if every else '; a network with readout="last" takes targets without a time axis'
+        raise ShapeError(
+            f"targets have shape {targets.shape}, outputs {outputs.shape}; expected equal axes in front of the features{hint}"
+        )
 
 
 def _require_cotangent(d_outputs: Array, outputs: Array) -> None:

@@ -128,6 +128,12 @@ class Record:
         try:
             layers = {key: _layer(key, entry, arrays) for key, entry in header["layers"].items()}
             code, detail = header["status"]
+            if not isinstance(header["status"], list) or not isinstance(header["provenance"], dict):
+                raise ValueError("status is no list, or provenance no object")
+            for layer in layers.values():
+                sizes = {getattr(layer, name).shape[-1] for name in SERIES if getattr(layer, name) is not None}
+                if any(not 0 <= first <= end <= min(sizes, default=end) for first, end in layer.parts.values()):
+                    raise ValueError(f"parts {dict(layer.parts)} of a state of {sizes} columns")
             return cls(
                 loss=arrays["loss"],
                 outputs=arrays["outputs"],
@@ -139,7 +145,7 @@ class Record:
                 status=Status(str(code), str(detail)),
                 lengths=arrays.get("lengths"),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, ArithmeticError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(f"{os.fspath(path)!r}: a member or header entry is missing or malformed ({error!r})") from error
 
 

@@ -66,16 +66,17 @@ def truncated_bptt(
                 gradients[key] = gradients[key] + gradient if key in gradients else gradient
             if progress is not None:
                 progress(done, len(blocks))
+        total = {key: sum_back(gradients[key], np.shape(params[key])) for key in net.shapes}
     read = batch.inputs.view()
     read.flags.writeable = False
     return Record(
         loss=value,
         outputs=run.outputs,
-        gradients={key: sum_back(gradients[key], np.shape(params[key])) for key in net.shapes},
+        gradients=total,
         layers={},
         inputs=read,
         provenance={**versions(), "cell": repr(net.cell), "k1": k1, "k2": k2},
-        status=status_of(run, value, gradients, {}),
+        status=status_of(run, value, list(total.values()), {}),
         lengths=run.lengths,
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._math import log_norm
+from gradlab._validate import require_array
 from gradlab.errors import ShapeError, ValueRangeError
 from gradlab.record import Record
 from gradlab.status import OK, Status
@@ -74,14 +75,17 @@ def memory_horizon(log_total: Array, level: float = float(np.exp(-1.0))) -> Memo
     """
     if not 0.0 < level < 1.0:
         raise ValueRangeError(f"level is {level}; expected a share between 0 and 1")
-    if log_total.ndim < 1 or log_total.shape[0] < 2:
-        raise ShapeError(f"log_total has shape {log_total.shape}; expected (T+1, ...) with T >= 1")
+    log_total = require_array("log_total", log_total)
+    if log_total.ndim < 1 or log_total.shape[0] < 2 or log_total.size == 0:
+        raise ShapeError(f"log_total has shape {log_total.shape}; expected (T+1, ...) with T >= 1 and at least one sequence")
     by_lag = log_total[::-1].reshape(log_total.shape[0], -1)
     lags = np.array([_last_crossing(by_lag[:, k], float(np.log(level))) for k in range(by_lag.shape[1])])
     low, median, high = (float(np.quantile(lags, q, method="inverted_cdf")) for q in (0.25, 0.5, 0.75))
     steps = log_total.shape[0] - 1
     status = OK
-    if steps < 3:
+    if np.isnan(by_lag).any() or np.isposinf(by_lag).any():
+        status = Status("overflow", "the flow holds numbers beyond the range of floats")
+    elif steps < 3:
         status = Status("too-short", f"{steps} step(s); a horizon needs at least 3")
     elif np.isnan(lags).any():
         status = Status(

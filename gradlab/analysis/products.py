@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._math import LN2, log_norm, power_of_two
+from gradlab._validate import require_array
 from gradlab.errors import ShapeError
 from gradlab.status import OK, Status
 
@@ -44,11 +45,13 @@ def jacobian_product(jacobians: Iterable[Array]) -> JacobianProduct:
     exponent: Array = np.zeros((), np.int64)
     steps, bad = 0, 0
     for J in jacobians:
+        J = require_array(f"jacobians[{steps}]", J)
         if J.ndim < 2 or J.shape[-1] != J.shape[-2] or (mantissa is not None and J.shape != mantissa.shape):
             want = "(..., S, S)" if mantissa is None else str(mantissa.shape)
             raise ShapeError(f"jacobians[{steps}] has shape {J.shape}; expected {want}")
-        factor, scale = power_of_two(J, (-2, -1))  # first, so that large factors do not overflow in the product
-        mantissa, shift = power_of_two(factor if mantissa is None else np.matmul(factor, mantissa), (-2, -1))
+        with np.errstate(all="ignore"):  # entries may vanish beside larger ones; what is not finite is found on the result
+            factor, scale = power_of_two(J, (-2, -1))  # first, so that large factors do not overflow in the product
+            mantissa, shift = power_of_two(factor if mantissa is None else np.matmul(factor, mantissa), (-2, -1))
         exponent = exponent + scale + shift
         steps += 1
         if not bad and not np.isfinite(mantissa).all():
@@ -57,7 +60,8 @@ def jacobian_product(jacobians: Iterable[Array]) -> JacobianProduct:
         raise ShapeError("jacobians is empty; expected at least one matrix (S, S)")
     status = Status("overflow", f"Jacobian of step {bad} is not finite") if bad else OK
     largest = np.full(mantissa.shape[:-2], np.nan)
-    if not bad:
-        with np.errstate(divide="ignore"):
-            largest = np.log(np.linalg.norm(mantissa, 2, axis=(-2, -1))) + exponent * LN2
+    finite = np.asarray(np.isfinite(mantissa).all(axis=(-2, -1)))
+    with np.errstate(all="ignore"):
+        largest[finite] = np.log(np.linalg.norm(mantissa[finite], 2, axis=(-2, -1)))
+        largest = largest + exponent * LN2
     return JacobianProduct(mantissa, exponent, steps, log_norm(mantissa, (-2, -1)) + exponent * LN2, largest, status)

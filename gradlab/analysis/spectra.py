@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradlab._validate import require_array
 from gradlab.errors import ShapeError
 from gradlab.status import OK, Status
 
@@ -32,6 +33,7 @@ class JacobianSpectra:
 
 def jacobian_spectra(jacobians: Array) -> JacobianSpectra:
     """Eigenvalues and singular values of matrices (..., S, S)."""
+    jacobians = require_array("jacobians", jacobians)
     if jacobians.ndim < 2 or jacobians.shape[-1] != jacobians.shape[-2] or jacobians.size == 0:
         raise ShapeError(f"jacobians has shape {jacobians.shape}; expected (..., S, S), at least one")
     flat = jacobians.reshape(-1, *jacobians.shape[-2:])
@@ -60,11 +62,25 @@ def _one_by_one(flat: Array, finite: Array, values: Array, singular: Array) -> i
     """Where one matrix of a stack fails LAPACK reports nothing for the others: take them apart."""
     failed = 0
     for k in np.flatnonzero(finite):
+        before = failed
         try:
             values[k] = np.linalg.eigvals(flat[k])
-            singular[k] = np.linalg.svd(flat[k], compute_uv=False)
         except np.linalg.LinAlgError:
-            failed += 1
+            failed = before + 1
             values[k] = np.nan
+        try:
+            singular[k] = _singular_values(flat[k])
+        except np.linalg.LinAlgError:
+            failed = before + 1
             singular[k] = np.nan
     return failed
+
+
+def _singular_values(matrix: Array) -> Array:
+    """By LAPACK's gesdd, or by gesvd where that fails: slower, and it converges where the other may not."""
+    try:
+        return np.asarray(np.linalg.svd(matrix, compute_uv=False))
+    except np.linalg.LinAlgError:
+        from scipy.linalg import svd
+
+        return np.asarray(svd(matrix, compute_uv=False, lapack_driver="gesvd"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab._validate import require_count
+from gradlab._validate import require_count, require_one_of
 from gradlab.cells import activations
 from gradlab.cells.base import (
     Array,
@@ -43,9 +43,7 @@ class Clockwork(Cell):
         self.periods = tuple(require_count(f"periods[{k}]", period) for k, period in enumerate(periods))
         if any(later < earlier for earlier, later in zip(self.periods, self.periods[1:], strict=False)):
             raise ValueRangeError(f"periods is {self.periods}; expected ascending ones: modules are ordered fast to slow")
-        if activation not in activations.ALL:
-            raise ValueRangeError(f"activation is {activation!r}; expected one of {', '.join(activations.ALL)}")
-        self.activation = activations.ALL[activation]
+        self.activation = activations.ALL[require_one_of("activation", activation, activations.ALL)]
 
     def __repr__(self) -> str:
         return f"Clockwork({self.periods}, {self.activation.name!r})"
@@ -77,9 +75,6 @@ class Clockwork(Cell):
         U = params["U"] * self.connections(H)
         new = self.activation.value(x_t @ transpose(params["W"]) + s_prev @ transpose(U) + row(params["b"]))
         return np.where(self.active(t, H), new, s_prev)
-
-    def output_vjp(self, s: Array, s_prev: Array, dy: Array, ds: Array, ds_prev: Array) -> None:
-        ds += dy
 
     # The tape is the pre-activation until the step turns it into D_t f': 0 for the units that rest.
     # With periods that divide each other the active units are the first columns, and only those are computed.

@@ -8,6 +8,8 @@ without a word.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,28 +52,40 @@ def _require_real(cell: Cell, *arrays: Array) -> None:
 
 def verify(cell: Cell, params: Params, x_t: Array, s_prev: Array, t: int) -> None:
     """Raise NumericalError unless complex step and Richardson agree in one direction of (theta, x, s)."""
-    params = {k: v.astype(np.float64) for k, v in params.items()}
-    point = [x_t.astype(np.float64), s_prev.astype(np.float64), *params.values()]
+
+    def step(x: Array, s: Array, *theta: Array) -> Array:
+        return np.asarray(cell.step(dict(zip(params, theta, strict=True)), x, s, t))
+
+    _compare(f"{cell!r}: step at t = {t}", step, [x_t, s_prev, *params.values()])
+
+
+def verify_output(cell: Cell, s: Array, s_prev: Array) -> None:
+    """As `verify`, of the cell's `output`."""
+    _compare(f"{cell!r}: output", lambda now, before: np.asarray(cell.output(now, before)), [s, s_prev])
+
+
+def _compare(name: str, f: Callable[..., Array], point: list[Array]) -> None:
+    point = [v.astype(np.float64) for v in point]
     rng = np.random.default_rng(0)
     direction = [rng.uniform(0.5, 1.0, v.shape) * rng.choice([-1.0, 1.0], v.shape) for v in point]
 
-    def f(shift: Array) -> Array:
-        x, s, *rest = (v + shift * d for v, d in zip(point, direction, strict=True))
-        return np.asarray(cell.step(dict(zip(params, rest, strict=True)), x, s, t))
+    def along(shift: Array) -> Array:
+        return f(*(v + shift * d for v, d in zip(point, direction, strict=True)))
 
     with np.errstate(all="ignore"):
         try:
-            exact = complex_step(f, np.zeros(()), np.ones(()))
-        except TypeError as error:
-            raise NumericalError(f"{cell!r}: step refuses complex numbers ({error}); {REMEDY}") from error
-        estimate, bound = richardson(f, np.zeros(()), np.ones(()))
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", np.exceptions.ComplexWarning)
+                exact = complex_step(along, np.zeros(()), np.ones(()))
+        except (TypeError, np.exceptions.ComplexWarning) as error:
+            raise NumericalError(f"{name} refuses complex numbers ({error}); {REMEDY}") from error
+        estimate, bound = richardson(along, np.zeros(()), np.ones(()))
     gap = np.abs(exact - estimate)
     if not (gap <= 100.0 * bound + 1e-7 * np.abs(estimate)).all():
         worst = np.unravel_index(int(np.argmax(gap)), gap.shape)
         raise NumericalError(
-            f"{cell!r}: complex step and Richardson disagree on the derivative of step at t = {t}: {exact[worst]:.6g} and "
-            f"{estimate[worst]:.6g}, estimated error {bound[worst]:.1g}. Either step is not complex-safe or the state "
-            f"sits on a kink; {REMEDY}"
+            f"{name}: complex step and Richardson disagree on its derivative: {exact[worst]:.6g} and {estimate[worst]:.6g}, "
+            f"estimated error {bound[worst]:.1g}. Either it is not complex-safe or the state sits on a kink; {REMEDY}"
         )
 
 
@@ -144,24 +158,40 @@ def tape_step_vjp(
     da_out[...] = dx
     ds_out[...] = ds
     for key, value in gradients.items():
-        p["gradients"][key] = p["gradients"][key] + value
+        p["gradients"][key] = p["gradients"][key] + value.astype(p["gradients"][key].dtype)
 
 
 def tape_jacobian(cell: Cell, p: dict[str, Any], a: Array, s_prev: Array, t: Array) -> Array:
-    """Default of `Cell.jacobian`: one complex step of `step` for each time step."""
-    params = p["params"]
-    return np.stack([state_jacobian(cell, params, a[k], s_prev[k], int(t[k])) for k in range(len(t))])
+    """Default of `Cell.jacobian`: from the cell's own `vjp` if it has one, else one complex step of `step` a time step."""
+    return _tape_jacobian(cell, p, a, s_prev, t, "s")
 
 
 def tape_input_jacobian(cell: Cell, p: dict[str, Any], a: Array, s_prev: Array, t: Array) -> Array:
     """Default of `Cell.input_jacobian`, as `tape_jacobian`."""
+    return _tape_jacobian(cell, p, a, s_prev, t, "x")
+
+
+def _tape_jacobian(cell: Cell, p: dict[str, Any], a: Array, s_prev: Array, t: Array, wrt: str) -> Array:
     params = p["params"]
-    return np.stack([input_jacobian(cell, params, a[k], s_prev[k], int(t[k])) for k in range(len(t))])
+    if cell.vjp is not None:
+        steps = []
+        for k in range(len(t)):
+            units = np.eye(s_prev.shape[-1], dtype=s_prev.dtype)
+            found = [cell.vjp(params, a[k], s_prev[k], np.broadcast_to(unit, s_prev[k].shape), int(t[k])) for unit in units]
+            steps.append(np.stack([dx if wrt == "x" else ds for _, dx, ds in found], axis=-2))
+        return np.stack(steps)
+    _require_real(cell, a, s_prev)
+    if not p["verified"]:
+        verify(cell, params, a[-1], s_prev[-1], int(t[-1]))
+        p["verified"] = True
+    exact = [_directions(cell, params, a[k], s_prev[k], int(t[k]), wrt) for k in range(len(t))]
+    return np.stack(exact).astype(s_prev.dtype)
 
 
 def add_output_vjp(cell: Cell, s: Array, s_prev: Array, dy: Array, ds: Array, ds_prev: Array) -> None:
     """Default of `Cell.output_vjp`, by complex steps along each entry of the state."""
     _require_real(cell, s, s_prev, dy)
+    verify_output(cell, s, s_prev)
     for k in range(s.shape[-1]):
         v = np.zeros(s.shape[-1])
         v[k] = 1.0

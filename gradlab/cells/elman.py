@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gradlab._validate import require_one_of
 from gradlab.cells import activations
 from gradlab.cells.base import (
     Array,
@@ -21,7 +22,6 @@ from gradlab.cells.base import (
     transpose,
     unrows,
 )
-from gradlab.errors import ValueRangeError
 
 
 class Elman(Cell):
@@ -36,9 +36,7 @@ class Elman(Cell):
     """
 
     def __init__(self, activation: str = "tanh", *, W: Init | None = None, U: Init | None = None) -> None:
-        if activation not in activations.ALL:
-            raise ValueRangeError(f"activation is {activation!r}; expected one of {', '.join(activations.ALL)}")
-        self.activation = activations.ALL[activation]
+        self.activation = activations.ALL[require_one_of("activation", activation, activations.ALL)]
         self.default_W, self.default_U = W, U
 
     def __repr__(self) -> str:
@@ -57,9 +55,6 @@ class Elman(Cell):
     def step(self, params: Params, x_t: Array, s_prev: Array, t: int) -> Array:
         W, U, b = params["W"], params["U"], params["b"]
         return self.activation.value(x_t @ transpose(W) + s_prev @ transpose(U) + row(b))
-
-    def output_vjp(self, s: Array, s_prev: Array, dy: Array, ds: Array, ds_prev: Array) -> None:
-        ds += dy
 
     # The tape is the pre-activation a_t until the step turns it into the slope f'(a_t).
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gradlab._math import sigmoid, sigmoid_and_slope, tanh_and_slope
+from gradlab._validate import require_one_of
 from gradlab.cells.base import (
     Array,
     Cell,
@@ -22,7 +23,6 @@ from gradlab.cells.base import (
     transpose,
     unrows,
 )
-from gradlab.errors import ValueRangeError
 
 
 class GRU(Cell):
@@ -42,9 +42,7 @@ class GRU(Cell):
     gates = ("r", "z", "n")
 
     def __init__(self, *, reset: Literal["after", "before"] = "after") -> None:
-        if reset not in ("after", "before"):
-            raise ValueRangeError(f'reset is {reset!r}; expected "after" or "before"')
-        self.reset = reset
+        self.reset = require_one_of("reset", reset, ("after", "before"))
 
     def __repr__(self) -> str:
         return f"GRU(reset={self.reset!r})"
@@ -68,9 +66,6 @@ class GRU(Cell):
         else:
             n = np.tanh(a_n + (r * s_prev) @ U_n)
         return np.asarray(sigmoid(a_z) * s_prev + sigmoid(-a_z) * n)
-
-    def output_vjp(self, s: Array, s_prev: Array, dy: Array, ds: Array, ds_prev: Array) -> None:
-        ds += dy
 
     # Blocks of H columns on the tape: the pre-activations in the first 3, where a step leaves
     #   r  z  n | (1 - z) n' q r' (after) or h_{t-1} r' (before)   (h_{t-1} - n) z'   (1 - z) n'

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab._validate import require_count
+from gradlab._validate import require_count, require_number, require_one_of
 from gradlab.cells import activations
 from gradlab.cells.base import (
     Array,
@@ -40,13 +40,11 @@ class Jordan(Cell):
 
     def __init__(self, output_size: int, *, mu: float = 0.0, activation: str = "tanh", output_activation: str = "linear") -> None:
         self.output_size = require_count("output_size", output_size)
-        if not 0.0 <= mu < 1.0:
+        if not 0.0 <= require_number("mu", mu) < 1.0:
             raise ValueRangeError(f"mu is {mu}; expected a decay from 0 to below 1")
-        for name, value in (("activation", activation), ("output_activation", output_activation)):
-            if value not in activations.ALL:
-                raise ValueRangeError(f"{name} is {value!r}; expected one of {', '.join(activations.ALL)}")
+        self.activation = activations.ALL[require_one_of("activation", activation, activations.ALL)]
+        self.output_activation = activations.ALL[require_one_of("output_activation", output_activation, activations.ALL)]
         self.mu = float(mu)
-        self.activation, self.output_activation = activations.ALL[activation], activations.ALL[output_activation]
 
     def __repr__(self) -> str:
         return f"Jordan({self.output_size}, mu={self.mu:g}, {self.activation.name!r}, {self.output_activation.name!r})"

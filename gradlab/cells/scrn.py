@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gradlab._math import sigmoid, sigmoid_and_slope, sigmoid_slope
-from gradlab._validate import require_count
+from gradlab._validate import require_count, require_number, require_one_of
 from gradlab.cells.base import Array, Cell, Init, Params, outer_rows, row, rows, sum_rows, transpose, unrows
 from gradlab.errors import ValueRangeError
 
@@ -35,11 +35,11 @@ class SCRN(Cell):
         context: Literal["current", "previous"] = "current",
     ) -> None:
         self.context_size = require_count("context_size", context_size)
-        if not 0.0 < alpha < 1.0:
+        if not 0.0 < require_number("alpha", alpha) < 1.0:
             raise ValueRangeError(f"alpha is {alpha}; expected a decay between 0 and 1")
-        if context not in ("current", "previous"):
-            raise ValueRangeError(f'context is {context!r}; expected "current" (the paper) or "previous" (the released code)')
-        self.alpha, self.learned, self.context = float(alpha), learned, context
+        # "current" is the paper, "previous" the code released with it
+        self.context = require_one_of("context", context, ("current", "previous"))
+        self.alpha, self.learned = float(alpha), learned
 
     def __repr__(self) -> str:
         return f"SCRN({self.context_size}, alpha={self.alpha:g}, learned={self.learned}, context={self.context!r})"
@@ -75,9 +75,6 @@ class SCRN(Cell):
 
     def parts(self, hidden_size: int) -> dict[str, int]:
         return {"q": self.context_size, "h": hidden_size}
-
-    def output_vjp(self, s: Array, s_prev: Array, dy: Array, ds: Array, ds_prev: Array) -> None:
-        ds += dy
 
     # The tape is (B x_t, A x_t) until the step turns it into (B x_t, h'). da is (the adjoint of q_t, that of the
     # pre-activation of h_t).

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import threadpoolctl
 
 from gradlab.errors import ResourceRefused
 from gradlab.runs.store import redraw, require_writable, store
+from gradlab.runs.threads import limited
 from gradlab.runs.verdict import Analysis, Progress, Scale, Verdict
 
 
@@ -91,7 +91,7 @@ def generator(seed: int, stem: str) -> np.random.Generator:
 
 def _one(stem: str, analysis: Analysis, options: Options, progress: Progress, start: float) -> Outcome:
     # One BLAS thread: with more, sums come in another order and the last digits differ from run to run.
-    with threadpoolctl.threadpool_limits(None if analysis.ALONE else 1):
+    with limited(None if analysis.ALONE else 1):
         result = analysis.compute(generator(options.seed, stem), options.scale, progress)
     verdict = analysis.check(result)
     seconds = time.monotonic() - start

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import threadpoolctl
 
 from gradlab._files import dump_json, read_npz, write_bytes, write_npz
 from gradlab.errors import FormatError, ResourceRefused
 from gradlab.record import versions
+from gradlab.runs.threads import pools
 from gradlab.runs.verdict import Analysis, Scale, Verdict
 
 Array = npt.NDArray[Any]
@@ -130,10 +130,7 @@ def _circumstances(seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 2),
         "versions": {**versions(), "scipy": scipy.__version__, "matplotlib": matplotlib.__version__},
         "system": platform.system(),
-        "blas": [
-            {key: info.get(key) for key in ("internal_api", "version", "architecture", "num_threads")}
-            for info in threadpoolctl.threadpool_info()
-        ],
+        "blas": pools(),
     }
 
 

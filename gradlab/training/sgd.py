@@ -13,6 +13,7 @@ from gradlab._validate import require_positive
 from gradlab.backward import bptt
 from gradlab.batch import Batch
 from gradlab.errors import NumericalError, ShapeError
+from gradlab.forward_pass import checked_params
 from gradlab.losses import Loss
 from gradlab.network import Network
 from gradlab.training.clipping import clip_by_norm, global_norm
@@ -58,24 +59,24 @@ def sgd(
     """
     if clip_norm is not None:
         clip_norm = require_positive("clip_norm", clip_norm)
-    members = np.broadcast_shapes(*(net.ensemble_shape(key, params[key]) for key in net.shapes))
-    current = {key: np.array(np.broadcast_to(params[key], members + own)) for key, own in net.shapes.items()}
+    start = checked_params(net, params)
+    members = np.broadcast_shapes(*(net.ensemble_shape(key, value) for key, value in start.items()))
+    current = {key: np.array(np.broadcast_to(start[key], members + own)) for key, own in net.shapes.items()}
     rates = _rates(learning_rate, members)
     workspace = Workspace()
     losses, norms, path = [], [], [dict(current)] if keep_path else []
     for update, batch in enumerate(batches):
         record = bptt(net, current, batch, loss, keep=("adjoints",), initial_states=initial_states, workspace=workspace)
         if not record.status.ok:
-            raise NumericalError(
-                f"update {update}: {record.status}; try a smaller learning_rate than {rates.max():g} or "
-                f"{'clip_norm' if clip_norm is None else f'a smaller clip_norm than {clip_norm:g}'}"
-            )
+            raise NumericalError(f"update {update}: {record.status}; {_advice(rates, clip_norm)}")
         if clip_norm is None:
             gradients, norm = dict(record.gradients), global_norm(net, record.gradients)
         else:
             gradients, norm = clip_by_norm(net, record.gradients, clip_norm)
-        for key, own in net.shapes.items():
-            current[key] = current[key] - rates.reshape(members + (1,) * len(own)) * gradients[key]
+        current = {key: _step(value, rates, gradients[key], len(net.shapes[key])) for key, value in current.items()}
+        for key, value in current.items():
+            if not np.isfinite(value).all():
+                raise NumericalError(f"update {update}: {key} left the range of floats; {_advice(rates, clip_norm)}")
         losses.append(np.array(record.loss))
         norms.append(norm)
         if keep_path:
@@ -95,3 +96,15 @@ def _rates(learning_rate: float | Array, members: tuple[int, ...]) -> Array:
     for value in learning_rate.flat:
         require_positive("learning_rate", value)
     return learning_rate
+
+
+def _step(value: Array, rates: Array, gradient: Array, own_axes: int) -> Array:
+    """One parameter after the update, in its own dtype."""
+    with np.errstate(all="ignore"):  # what leaves the range of floats is found on the result
+        rate = rates.reshape(rates.shape + (1,) * own_axes).astype(gradient.real.dtype)
+        return np.asarray(value - rate * gradient)
+
+
+def _advice(rates: Array, clip_norm: float | None) -> str:
+    other = "clip_norm" if clip_norm is None else f"a smaller clip_norm than {clip_norm:g}"
+    return f"try a smaller learning_rate than {rates.max():g} or {other}"
