@@ -54,6 +54,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     },
 }
 X_0 = 0.5
+THROWN = 1.0 + 1e-9  # length of a step, in (w, b), that counts as thrown off; a clipped one may round up to 1
 SOLVED = 1e-3  # loss at which a run counts as at the minimum, where E = 0
 
 
@@ -145,7 +146,7 @@ def compute(rng: np.random.Generator, scale: str, progress: Any = None) -> dict[
     shown = rates.index(p["shown_learning_rate"])
     jumps = np.array(found["jump"])
     # Of the runs thrown off at the shown rate, the one with the median jump: neither the worst nor the mildest.
-    thrown = np.flatnonzero(jumps[shown, 0] > 1.0)
+    thrown = np.flatnonzero(jumps[shown, 0] > THROWN)
     example = int(thrown[np.argsort(jumps[shown, 0][thrown])[len(thrown) // 2]]) if len(thrown) else 0
     return {
         "w": w,
@@ -170,7 +171,7 @@ def compute(rng: np.random.Generator, scale: str, progress: Any = None) -> dict[
 def check(result: Mapping[str, Array]) -> Verdict:
     gap = np.abs(result["wall_b"] - predicted_wall(result["wall_w"])).max()
     solved = (result["final_loss"] < SOLVED).mean(axis=-1)  # (rate, no clip | clip)
-    thrown = (result["largest_jump"] > 1.0).mean(axis=-1)
+    thrown = (result["largest_jump"] > THROWN).mean(axis=-1)
     k = int(result["shown"])
     better, worse = int((solved[:, 1] > solved[:, 0]).sum()), int((solved[:, 1] < solved[:, 0]).sum())
     word = "confirmed" if better and not worse else "contradicted" if not better else "depends"
@@ -243,7 +244,8 @@ def draw(result: Mapping[str, Array]) -> Any:
     every = max(1, len(w) // 60)
     plotting.plot_surface_3d(relief, w[::every], b[::every], E[::every, ::every])
     for k, (colour, line) in enumerate((("vermilion", "--"), ("sky", "-"))):
-        inside = (result["path_w"][k] >= w[0]) & (result["path_b"][k] >= b[0]) & (result["path_b"][k] <= b[-1])
+        path_w, path_b = result["path_w"][k], result["path_b"][k]
+        inside = (path_w >= w[0]) & (path_w <= w[-1]) & (path_b >= b[0]) & (path_b <= b[-1])
         path = (np.where(inside, result[f"path_{axis}"][k], np.nan) for axis in "wbE")
         relief.plot(*path, color=plotting.COLOURS[colour], linestyle=line, linewidth=0.8, zorder=10)
     relief.view_init(elev=34, azim=-50)
@@ -251,7 +253,7 @@ def draw(result: Mapping[str, Array]) -> Any:
     relief.set_ylabel("$b$", labelpad=-6)
     relief.set_zlabel("$E$", labelpad=-6)
     relief.tick_params(pad=-3, labelsize=6)
-    relief.set_box_aspect(None, zoom=0.92)
+    relief.set_box_aspect(None, zoom=0.82)
     relief.set_title("$\\bf{b}$  the same as a relief", loc="left")
 
     solved = (result["final_loss"] < SOLVED).mean(axis=-1)

@@ -81,7 +81,10 @@ def compute(rng: np.random.Generator, scale: str, progress: Any = None) -> dict[
     import torch
 
     p = PARAMETERS[scale]
-    result: dict[str, Array] = {"torch_version": np.array(torch.__version__), "torch_threads": np.array(torch.get_num_threads())}
+    result: dict[str, Array] = {
+        "torch_version": np.frombuffer(torch.__version__.encode(), np.uint8),
+        "torch_threads": np.array(torch.get_num_threads()),
+    }
     for k, name in enumerate(ROWS):
         ours, theirs = pairs_of(name, rng, p)
         times = np.empty((p["pairs"], 2))
@@ -99,7 +102,10 @@ def ratios(result: Mapping[str, Array], name: str) -> Array:
 
 def check(result: Mapping[str, Array]) -> Verdict:
     medians = {name: float(np.median(ratios(result, name))) for name in ROWS}
-    numbers: dict[str, float | int | str] = {"torch": str(result["torch_version"]), "torch threads": int(result["torch_threads"])}
+    numbers: dict[str, float | int | str] = {
+        "torch": bytes(result["torch_version"]).decode(),
+        "torch threads": int(result["torch_threads"]),
+    }
     for name in ROWS:
         low, high = np.quantile(ratios(result, name), [0.25, 0.75])
         numbers |= {

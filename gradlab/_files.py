@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 import warnings
 import zipfile
@@ -42,7 +43,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises ResourceRefused with path and reason if the folder cannot be written or the disk is full.
     """
     target = Path(path)
-    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    temporary = target.with_name(_temporary_name(target.name))
     try:
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the umask applies
@@ -56,6 +57,33 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except OSError as error:
         raise ResourceRefused(f"{target}: cannot be written ({error.strerror or error}); choose another folder") from error
     _sync_folder(target.parent)
+
+
+def _temporary_name(name: str) -> str:
+    """A hidden name that says whose it is; short in bytes, whatever the characters."""
+    short = os.fsdecode(os.fsencode(name)[:100])
+    return f".{short}.{os.getpid()}-{secrets.token_hex(6)}.part"
+
+
+_TEMPORARY = re.compile(r"\..+\.(\d+)-[0-9a-f]{12}\.part", flags=re.DOTALL)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half written; what a living one is writing stays."""
+    for path in folder.iterdir():
+        found = _TEMPORARY.fullmatch(path.name)
+        if found and not _alive(int(found[1])):
+            path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
@@ -93,9 +121,21 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 def write_npz(path: str | os.PathLike[str], header: Mapping[str, object], arrays: Mapping[str, Array]) -> None:
     """Write a JSON header and named numeric arrays; equal content gives equal bytes.
 
-    Errors: ValueError of the JSON encoder for a non-finite number in the header, ResourceRefused as `atomic_write`.
+    Errors: ValueError or TypeError for what JSON or .npy has no form for, ResourceRefused as `atomic_write`.
     """
-    with atomic_write(path) as stream, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+    with atomic_write(path) as stream:
+        _write_archive(stream, header, arrays)
+
+
+def npz_bytes(header: Mapping[str, object], arrays: Mapping[str, Array]) -> bytes:
+    """What `write_npz` writes, in memory."""
+    buffer = io.BytesIO()
+    _write_archive(buffer, header, arrays)
+    return buffer.getvalue()
+
+
+def _write_archive(stream: BinaryIO, header: Mapping[str, object], arrays: Mapping[str, Array]) -> None:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(_member(HEADER), dump_json(dict(header)))
         for name, array in arrays.items():
             buffer = io.BytesIO()

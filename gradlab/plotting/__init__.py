@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gradlab.plotting import library  # first: the others import matplotlib
 from gradlab.plotting.curves import band, reference_line
 from gradlab.plotting.flow import plot_gradient_flow
 from gradlab.plotting.style import COLOURS, COLUMN, LINES, PAGE, new_figure, panel_label, stamp, style
@@ -13,6 +14,7 @@ __all__ = [
     "LINES",
     "PAGE",
     "band",
+    "library",
     "new_figure",
     "panel_label",
     "plot_gradient_flow",

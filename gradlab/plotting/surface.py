@@ -13,7 +13,11 @@ Array = npt.NDArray[Any]
 
 
 def plot_surface(ax: Axes, x: Array, y: Array, values: Array, label: str) -> QuadMesh:
-    """A map of `values` (len(y), len(x)); cells that are not finite are hatched grey, never left out in silence."""
+    """A map of `values` (len(y), len(x)); cells that are not finite are plain grey, never left out in silence."""
+    size = float(np.max(np.abs(values), where=np.isfinite(values), initial=0.0))
+    if size > 1e300:  # matplotlib would overflow on the span of the colours
+        decades = int(np.floor(np.log10(size)))
+        values, label = values / 10.0**decades, f"{label} ($10^{{{decades}}}$)"
     shown = np.ma.masked_invalid(values)
     ax.set_facecolor("#BBBBBB")
     mesh = ax.pcolormesh(x, y, shown, shading="nearest", rasterized=True)

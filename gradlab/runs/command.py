@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -17,7 +21,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from gradlab.errors import GradlabError, ResourceRefused
 from gradlab.runs.runner import Options, Outcome, missing, run
 from gradlab.runs.runner import Report as StartReport
-from gradlab.runs.table import print_outcomes, refresh_readme
+from gradlab.runs.table import one_line, print_outcomes, refresh_readme
 from gradlab.runs.verdict import WORDS, Analysis
 from gradlab.runs.verdict import Progress as ProgressCall
 
@@ -75,31 +79,54 @@ def main(
 
     `folder`: where full runs write by default. `readme`: its figure table is kept up to date by full runs there.
     """
-    options = _parser(program, folder).parse_args(argv)
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    with _any_character(sys.stdout), _any_character(sys.stderr):
+        options = _parser(program, folder).parse_args(argv)
+        try:
+            return _main(analyses, options, folder, readme, program)
+        except GradlabError as error:
+            _say(program, str(error))
+            return RESOURCE if isinstance(error, ResourceRefused) else INPUT
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone; so is what is buffered
+            return PIPE
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except _Terminated:
+            return TERMINATED
+
+
+class _Console(Console):
+    """Rich's console, which leaves a closed pipe to the caller."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+@contextmanager
+def _any_character(stream: Any) -> Iterator[None]:
+    """Escape what the terminal's encoding lacks, instead of failing on it."""
+    if not isinstance(stream, io.TextIOWrapper):
+        yield
+        return
+    before = stream.errors
+    stream.reconfigure(errors="backslashreplace")
     try:
-        return _main(analyses, options, folder, readme, program, errors)
-    except GradlabError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return RESOURCE if isinstance(error, ResourceRefused) else INPUT
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader is gone; so is what is still buffered
-        return PIPE
+        yield
+    finally:
+        stream.reconfigure(errors=before)
 
 
-def _main(
-    analyses: Mapping[str, Analysis],
-    options: argparse.Namespace,
-    folder: Path,
-    readme: Path | None,
-    program: str,
-    errors: Console,
-) -> int:
+def _say(program: str, message: str) -> None:
+    """One line of error."""
+    print(f"{program}: error: {one_line(message)}", file=sys.stderr)
+
+
+def _main(analyses: Mapping[str, Analysis], options: argparse.Namespace, folder: Path, readme: Path | None, program: str) -> int:
     unknown = [stem for stem in options.stems if stem not in analyses]
     if unknown:
         near = difflib.get_close_matches(unknown[0], analyses, n=1)
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(analyses)}"
-        print(f"{program}: error: unknown analysis {unknown[0]!r}; {hint}", file=sys.stderr)
+        _say(program, f"unknown analysis {unknown[0][:60]!r}; {hint}")
         return USAGE
     if options.list:
         for stem, analysis in analyses.items():
@@ -111,34 +138,39 @@ def _main(
     settings = Options(out, "quick" if options.quick else "full", options.seed, options.redraw, options.debug)
     stems = list(dict.fromkeys(options.stems)) or list(analyses)
     outcomes: list[Outcome] = []
-    status = _run_with_bar(analyses, stems, settings, outcomes, errors)
-    terminal = Console(highlight=False)
-    print_outcomes(terminal if terminal.is_terminal else Console(highlight=False, width=120), analyses, outcomes)
+    refused: ResourceRefused | None = None
+    try:
+        status = _run_with_bar(analyses, stems, settings, outcomes)
+    except ResourceRefused as error:
+        refused, status = error, RESOURCE
+        if not outcomes:
+            raise
+    terminal = _Console(highlight=False)
+    print_outcomes(terminal if terminal.is_terminal else _Console(highlight=False, width=120), analyses, outcomes)
     sys.stdout.flush()
+    if refused is not None:
+        raise refused
     if status:
         left = [stem for stem in stems if stem not in {outcome.stem for outcome in outcomes}]
         print(f"{program}: interrupted; finished results are kept in {out}, not done: {', '.join(left)}", file=sys.stderr)
         return status
     if readme is not None and out == folder and not options.quick:
         refresh_readme(readme, analyses, folder)
-    bad = [outcome for outcome in outcomes if outcome.state in ("crashed", "broken")]
+    bad = [outcome for outcome in outcomes if outcome.state in ("crashed", "broken", "unreadable")]
     for outcome in bad:
-        print(f"{program}: error: {outcome.stem} {outcome.state}: {outcome.detail}", file=sys.stderr)
+        _say(program, f"{outcome.stem} {outcome.state}: {outcome.detail}")
+    if bad and all(outcome.state == "unreadable" for outcome in bad):
+        return INPUT
     return PARTIAL if bad else DONE
 
 
-def _run_with_bar(
-    analyses: Mapping[str, Analysis], stems: Sequence[str], options: Options, outcomes: list[Outcome], errors: Console
-) -> int:
+def _run_with_bar(analyses: Mapping[str, Analysis], stems: Sequence[str], options: Options, outcomes: list[Outcome]) -> int:
     """Run behind a progress bar on stderr; the exit status if a signal ended the run, else 0."""
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     columns = (SpinnerColumn(), TextColumn("{task.description:18}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
+    bar = Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
     try:
-        with Progress(*columns, TimeElapsedColumn(), console=errors, transient=not errors.is_terminal) as bar:
+        with _termination(), bar:
             rows = {stem: bar.add_task(stem, total=1.0, start=False) for stem in stems}
 
             def started(stem: str) -> ProgressCall:
@@ -157,5 +189,21 @@ def _run_with_bar(
         return INTERRUPTED
     except _Terminated:
         return TERMINATED
+
+
+@contextmanager
+def _termination() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into an exception, so that what was finished is told; the handlers come back afterwards."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield
+        return
+    before = {number: signal.signal(number, terminate) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

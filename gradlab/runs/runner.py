@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gradlab.errors import ResourceRefused
+from gradlab.errors import FormatError, ResourceRefused
 from gradlab.runs.store import redraw, require_writable, store
 from gradlab.runs.threads import limited
 from gradlab.runs.verdict import Analysis, Progress, Scale, Verdict
@@ -31,7 +31,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one analysis. `state`: done, redrawn, skipped, broken (a ground truth fails) or crashed."""
+    """What became of one analysis.
+
+    `state`: done, redrawn, skipped, unreadable (nothing stored to draw again), broken (a ground truth fails) or crashed.
+    """
 
     stem: str
     state: str
@@ -73,7 +76,9 @@ def run(
                 outcome = _one(stem, analysis, options, report(stem), start)
         except ResourceRefused:
             raise
-        except Exception as error:  # one analysis must not take the others with it
+        except FormatError as error:
+            outcome = Outcome(stem, "unreadable", detail=str(error))
+        except (Exception, SystemExit) as error:  # one analysis must not take the others with it
             if options.debug:
                 traceback.print_exc()
             outcome = Outcome(stem, "crashed", time.monotonic() - start, detail=f"{type(error).__name__}: {error}")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradlab._files import dump_json, read_npz, write_bytes, write_npz
+from gradlab._files import dump_json, npz_bytes, read_npz, sweep, write_bytes
 from gradlab.errors import FormatError, ResourceRefused
 from gradlab.record import versions
 from gradlab.runs.threads import pools
@@ -30,6 +30,7 @@ def require_writable(folder: Path) -> None:
         raise ResourceRefused(
             f"{folder}: cannot be made ({error.strerror or error}); choose another folder with --out"
         ) from error
+    sweep(folder)
     probe = folder / ".gradlab-probe"
     write_bytes(probe, b"")
     probe.unlink(missing_ok=True)
@@ -64,7 +65,7 @@ def store(
     scale: Scale,
     seconds: float,
 ) -> None:
-    """Write everything of one analysis. Pictures are drawn first: nothing is written if that fails."""
+    """Write everything of one analysis. All bytes are made first: nothing is written if one of them cannot be."""
     pictures = draw_figures(analysis, result, scale)
     summary = {
         "schema": SCHEMA,
@@ -77,11 +78,14 @@ def store(
         "scale": scale,
         "seed": seed,
     }
-    write_npz(folder / f"{stem}.npz", {"schema": SCHEMA, "kind": "gradlab.analysis", "analysis": stem, "scale": scale}, result)
-    for kind, data in pictures.items():
-        write_bytes(folder / f"{stem}.{kind}", data)
-    write_bytes(folder / f"{stem}.run.json", dump_json(_circumstances(seconds)))
-    write_bytes(folder / f"{stem}.json", dump_json(summary))  # last: its presence says that the rest is there
+    header = {"schema": SCHEMA, "kind": "gradlab.analysis", "analysis": stem, "scale": scale}
+    contents = {"npz": npz_bytes(header, result), **pictures, "run.json": dump_json(_circumstances(seconds))}
+    told = dump_json(summary)
+    # The summary goes first and comes back last: where there is one, it describes the arrays beside it.
+    (folder / f"{stem}.json").unlink(missing_ok=True)
+    for ending, data in contents.items():
+        write_bytes(folder / f"{stem}.{ending}", data)
+    write_bytes(folder / f"{stem}.json", told)
 
 
 def redraw(folder: Path, stem: str, analysis: Analysis) -> Verdict:
@@ -92,34 +96,42 @@ def redraw(folder: Path, stem: str, analysis: Analysis) -> Verdict:
         write_bytes(folder / f"{stem}.{kind}", data)
     summary = load_summary(folder, stem)
     if summary is not None:
+        summary.pop("non_finite", None)
         write_bytes(folder / f"{stem}.json", dump_json({**summary, **_stated(verdict)}))
     return verdict
 
 
 def _stated(verdict: Verdict) -> dict[str, Any]:
-    """The part of a summary that `check` decides."""
-    return {
+    """The part of a summary that `check` decides. Non-finite numbers are null, and named: JSON has none."""
+    truths = [
+        {
+            "name": truth.name,
+            "measured": _number(truth.measured),
+            "expected": _number(truth.expected),
+            "relative_tolerance": truth.tolerance,
+            "source": truth.source,
+            "holds": truth.holds,
+        }
+        for truth in verdict.ground_truths
+    ]
+    stated = {
         "verdict": {"word": verdict.word, "sentence": verdict.sentence},
         "numbers": {key: _number(value) for key, value in verdict.numbers.items()},
-        "ground_truths": [
-            {
-                "name": truth.name,
-                "measured": _number(truth.measured),
-                "expected": _number(truth.expected),
-                "relative_tolerance": truth.tolerance,
-                "source": truth.source,
-                "holds": truth.holds,
-            }
-            for truth in verdict.ground_truths
-        ],
+        "ground_truths": truths,
     }
+    non_finite = {
+        key: str(float(value))
+        for key, value in verdict.numbers.items()
+        if isinstance(value, (float, np.floating)) and not np.isfinite(value)
+    }
+    return stated | ({"non_finite": non_finite} if non_finite else {})
 
 
 def _number(value: Any) -> Any:
-    """Six digits: more would only repeat the rounding of one machine. Non-finite numbers become words, as JSON has none."""
+    """Six digits: more would only repeat the rounding of one machine."""
     if isinstance(value, (float, np.floating)):
-        return float(f"{value:.6g}") if np.isfinite(value) else str(float(value))
-    return int(value) if isinstance(value, np.integer) else value
+        return float(f"{value:.6g}") if np.isfinite(value) else None
+    return value
 
 
 def _circumstances(seconds: float) -> dict[str, Any]:
@@ -147,6 +159,9 @@ def load_summary(folder: Path, stem: str) -> dict[str, Any] | None:
     """The stored <stem>.json, or None if there is none that can be read."""
     try:
         value = json.loads((folder / f"{stem}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        complete = value["schema"] == SCHEMA and value["analysis"] == stem
+        complete = complete and isinstance(value["verdict"]["word"] + value["verdict"]["sentence"], str)
+        complete = complete and all(isinstance(truth["holds"], bool) for truth in value["ground_truths"])
+    except (OSError, ValueError, LookupError, TypeError):
         return None
-    return value if isinstance(value, dict) and value.get("schema") == SCHEMA else None
+    return value if complete else None

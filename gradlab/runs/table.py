@@ -28,8 +28,8 @@ def print_outcomes(console: Console, analyses: Mapping[str, Analysis], outcomes:
         text = outcome.state
         if outcome.verdict is not None:
             text = f"[bold]{outcome.verdict.word}[/bold]: {escape(outcome.verdict.sentence)}"
-        if outcome.state in ("broken", "crashed", "skipped"):
-            text = f"[bold]{outcome.state}[/bold]: {escape(outcome.detail)}"
+        if outcome.state in ("broken", "crashed", "skipped", "unreadable"):
+            text = f"[bold]{outcome.state}[/bold]: {escape(one_line(outcome.detail))}"
         table.add_row(outcome.stem, escape(analyses[outcome.stem].CLAIM), text, f"{outcome.seconds:.1f} s")
     console.print(table)
 
@@ -44,11 +44,18 @@ def markdown(analyses: Mapping[str, Analysis], folder: Path, link: str) -> str:
             lines.append(f"| `{stem}` | {claim} | not run yet | |")
             continue
         verdict = summary["verdict"]
+        holds = all(truth["holds"] for truth in summary["ground_truths"])
         lines.append(
             f"| [`{stem}`]({link}/{stem}.png) ([script](analyses/{stem}.py), [numbers]({link}/{stem}.json)) | {claim} "
-            f"| {_cell(verdict['sentence'])} | **{verdict['word']}** |"
+            f"| {_cell(verdict['sentence'])} | **{verdict['word'] if holds else 'broken: a ground truth fails'}** |"
         )
     return "\n".join(lines)
+
+
+def one_line(text: str) -> str:
+    """`text` on one line of at most 400 characters, control characters escaped: it may come from anywhere."""
+    clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return clean if len(clean) <= 400 else f"{clean[:397]}..."
 
 
 def _cell(text: str) -> str:
@@ -59,12 +66,12 @@ def refresh_readme(readme: Path, analyses: Mapping[str, Analysis], folder: Path)
     """Write the table between the README's two marks; False if the file or the marks are not there."""
     if not readme.is_file():
         return False
-    text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    text = readme.read_bytes()  # bytes: what stands outside the marks stays as it is
+    before, begin, rest = text.partition(BEGIN.encode())
+    _, end, after = rest.partition(END.encode())
     if not begin or not end:
         return False
-    new = f"{before}{BEGIN}\n{markdown(analyses, folder, folder.name)}\n{END}{after}"
+    new = before + begin + f"\n{markdown(analyses, folder, folder.name)}\n".encode() + end + after
     if new != text:
-        write_bytes(readme, new.encode("utf-8"))
+        write_bytes(readme, new)
     return True

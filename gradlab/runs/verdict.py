@@ -37,8 +37,12 @@ class GroundTruth:
 
     @property
     def holds(self) -> bool:
-        """True if the measured value is within the tolerance; never for a non-finite one."""
-        return bool(np.isfinite(self.measured) and abs(self.measured - self.expected) <= self.tolerance * abs(self.expected))
+        """True if the measured value is within the tolerance; never if one of the two is not finite."""
+        return bool(
+            np.isfinite(self.measured)
+            and np.isfinite(self.expected)
+            and abs(self.measured - self.expected) <= self.tolerance * abs(self.expected)
+        )
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def exactly_lowers(start, rate):
 def test_every_ground_truth_holds_and_the_claim_is_confirmed():
     verdict = simplest_example.check(quick.result(STEM))
     assert verdict.broken == ()
-    assert len(verdict.ground_truths) == 7
+    assert len(verdict.ground_truths) == 9
     assert verdict.word == "confirmed"
 
 
