@@ -213,7 +213,9 @@ def check(result: Mapping[str, Array]) -> Verdict:
 
 
 def draw(result: Mapping[str, Array]) -> Any:
-    from gradlab import plotting
+    from gradlab import plotting  # first: it imports matplotlib so that the environment cannot prevent it
+
+    from matplotlib import patheffects  # isort: skip
 
     figure = plotting.new_figure(plotting.PAGE, 5.2)
     grid = figure.add_gridspec(2, 2, width_ratios=[1.25, 1.0], height_ratios=[1.0, 0.8])
@@ -224,41 +226,42 @@ def draw(result: Mapping[str, Array]) -> Any:
     w, b, E = result["w"], result["b"], result["E"]
 
     plotting.plot_surface(plan, w, b, E, "error $E$")
-    plan.plot(result["wall_w"], result["wall_b"], color="white", linewidth=2.4)
-    plan.plot(result["wall_w"], result["wall_b"], color="black", linewidth=1.0, linestyle="-", label="wall (bisected)")
-    for k, (label, colour, line) in enumerate((("no clipping", "vermilion", "--"), ("norm clipped at 1", "sky", "-"))):
-        path_w, path_b = result["path_w"][k], result["path_b"][k]
-        plan.plot(
-            path_w, path_b, color=plotting.COLOURS[colour], marker=".", markersize=2, linewidth=0.8, linestyle=line, label=label
-        )
+    # The same two lines in every panel: no clipping vermilion and dashed, clipped black and solid; white rims on the map.
+    ways = (("no clipping", plotting.COLOURS["vermilion"], "--", "x"), ("norm clipped at 1", "#000000", "-", "o"))
+    rim = [patheffects.withStroke(linewidth=2.2, foreground="white")]
+    for k, (label, colour, line, _) in enumerate(ways):
+        path = result["path_w"][k], result["path_b"][k]
+        plan.plot(*path, color=colour, linewidth=0.9, linestyle=line, label=label, path_effects=rim)
+    plan.plot(result["wall_w"], result["wall_b"], color="white", linewidth=1.0, linestyle=":", label="wall (bisected)")
     start = result["path_w"][0][0], result["path_b"][0][0]
     plan.plot(*start, "s", color="white", markeredgecolor="black", markersize=5, label="start", linestyle="none")
     end = result["path_w"][1][-1], result["path_b"][1][-1]
     plan.plot(*end, "*", color="white", markeredgecolor="black", markersize=8, label="end, clipped", linestyle="none")
     plan.set(xlim=(w[0], w[-1]), ylim=(b[0], b[-1]), xlabel="$w$", ylabel="$b$")
-    plan.legend(loc="upper right", frameon=True, framealpha=0.9, edgecolor="none", fontsize=6.5)
+    plan.legend(loc="upper right", frameon=True, framealpha=1.0, facecolor="#BBBBBB", edgecolor="none", fontsize=6.5)
     away = result["path_w"][0][-1], result["path_b"][0][-1]
     rate = result["learning_rates"][int(result["shown"])]
     plotting.panel_label(plan, "a", f"rate {rate:g}; unclipped thrown to ({away[0] + 0.0:.1f}, {away[1]:.1f})")
 
-    every = max(1, len(w) // 60)
+    every = max(1, len(w) // 80)
     plotting.plot_surface_3d(relief, w[::every], b[::every], E[::every, ::every])
-    for k, (colour, line) in enumerate((("vermilion", "--"), ("sky", "-"))):
-        path_w, path_b = result["path_w"][k], result["path_b"][k]
+    shown = slice(0, 30)  # the first updates; later ones go up and down the cliff many times
+    for k, (_, colour, line, _) in enumerate(ways):
+        path_w, path_b, path_E = (result[f"path_{axis}"][k][shown] for axis in "wbE")
         inside = (path_w >= w[0]) & (path_w <= w[-1]) & (path_b >= b[0]) & (path_b <= b[-1])
-        path = (np.where(inside, result[f"path_{axis}"][k], np.nan) for axis in "wbE")
-        relief.plot(*path, color=plotting.COLOURS[colour], linestyle=line, linewidth=0.8, zorder=10)
-    relief.view_init(elev=34, azim=-50)
+        path = (np.where(inside, values, np.nan) for values in (path_w, path_b, path_E + 0.01))
+        relief.plot(*path, color=colour, linestyle=line, linewidth=1.1, zorder=10, path_effects=rim)
+    relief.view_init(elev=38, azim=-35)
     relief.set_xlabel("$w$", labelpad=-6)
     relief.set_ylabel("$b$", labelpad=-6)
     relief.set_zlabel("$E$", labelpad=-6)
     relief.tick_params(pad=-3, labelsize=6)
-    relief.set_box_aspect(None, zoom=0.82)
-    relief.set_title("$\\bf{b}$  the same as a relief", loc="left")
+    relief.set_box_aspect((1.0, 1.0, 0.6), zoom=0.92)
+    relief.set_title("$\\bf{b}$  the first 30 updates on the relief", loc="left")
 
     solved = (result["final_loss"] < SOLVED).mean(axis=-1)
-    for k, (label, line, marker) in enumerate((("no clipping", "first", "x"), ("norm clipped at 1", "second", "o"))):
-        rates.semilogx(result["learning_rates"], 100 * solved[:, k], marker=marker, label=label, **plotting.LINES[line])
+    for k, (label, colour, line, marker) in enumerate(ways):
+        rates.semilogx(result["learning_rates"], 100 * solved[:, k], marker=marker, label=label, color=colour, linestyle=line)
     rates.set(xlabel="learning rate", ylabel="runs at the minimum (%)", ylim=(-4, 104))
     rates.legend(loc="upper left")
     plotting.panel_label(rates, "c", f"{result['final_loss'].shape[-1]} random starts above the wall")
@@ -267,7 +270,12 @@ def draw(result: Mapping[str, Array]) -> Any:
     cross.axvline(0.0, color=plotting.COLOURS["grey"], linewidth=0.6)
     on_wall = float(np.hypot(*result["on_wall"][1:]))
     cross.plot(0.0, on_wall, "o", color=plotting.COLOURS["black"], markersize=3.5)
-    cross.annotate(f"on the wall {on_wall:.0f}", (0.0, on_wall), xytext=(5, -4), textcoords="offset points", fontsize=7)
+    slopes = f"on the wall {on_wall:.0f}\n($|dE/dw|$ {abs(result['on_wall'][1]):.0f}, $|dE/db|$ {abs(result['on_wall'][2]):.0f})"
+    cross.annotate(slopes, (0.0, on_wall), xytext=(5, -2), textcoords="offset points", fontsize=6.5)
+    top = int(np.argmax(result["beside_norm"]))
+    place = 1e5 * result["beside_offset"][top], result["beside_norm"][top]
+    cross.annotate(f"largest {place[1]:.0f}", place, xytext=(0, 3), textcoords="offset points", fontsize=6.5, ha="center")
+    cross.set_ylim(top=3e4)
     cross.set(xlabel=r"distance from the wall in $b$ ($10^{-5}$)", ylabel="gradient norm")
     plotting.panel_label(cross, "d", "across the wall at $w$ = 5")
     return figure

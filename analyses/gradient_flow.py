@@ -250,10 +250,11 @@ def draw(result: Mapping[str, Array]) -> Any:
     figure = plotting.new_figure(plotting.PAGE, 4.6)
     axes = figure.subplots(2, 2)
     curves = (("elman", "h", "Elman $h$", "first"), ("lstm", "c", "LSTM $c$", "second"), ("lstm", "h", "LSTM $h$", "third"))
+    seeds = result["elman_before_h"].shape[1]
     for ax, letter, when in zip(axes[0], "ab", WHEN, strict=True):
         for name, path, label, line in curves:
             plotting.plot_gradient_flow(ax, result[f"{name}_{when}_{path}"], label, **plotting.LINES[line])
-        plotting.panel_label(ax, letter, f"gradient {when} training")
+        plotting.panel_label(ax, letter, f"{when} training ({seeds} seeds: median, range)")
     bottom = min(ax.get_ylim()[0] for ax in axes[0])
     top = max(ax.get_ylim()[1] for ax in axes[0])
     for ax in axes[0]:
@@ -269,7 +270,9 @@ def draw(result: Mapping[str, Array]) -> Any:
                 np.median(rho, axis=0),
                 label=f"{label}, {when}",
                 alpha=alpha,
-                marker="." if when == "after" else None,
+                marker="o",
+                markersize=3,
+                markerfacecolor="white" if when == "before" else None,
                 **plotting.LINES[line],
             )
     radii.axhline(1.0, color=plotting.COLOURS["grey"], linewidth=0.6)

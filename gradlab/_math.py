@@ -45,13 +45,22 @@ def sigmoid_and_slope(z: Array, y: Array, dy: Array) -> None:
         y[...] = sigmoid(z)
         return
     # e = exp(-z); y = 1/(1+e); dy = (e y) y. The bound keeps e finite: inf * 0 would be NaN.
-    np.negative(z, out=dy)
-    np.minimum(dy, np.log(np.finfo(z.dtype).max) - 1.0, out=dy)
+    # (multiply, not negative: NumPy 2.4's np.negative leaves entries unwritten for some strides)
+    np.multiply(z, -1.0, out=dy)
+    np.minimum(dy, -np.log(np.finfo(z.dtype).tiny), out=dy)  # y stays a normal number
     np.exp(dy, out=dy)
     np.add(dy, 1.0, out=y)
     np.reciprocal(y, out=y)
     np.multiply(dy, y, out=dy)
     np.multiply(dy, y, out=dy)
+
+
+def one_minus_sigmoid(z: Array, y: Array, dy: Array, out: Array) -> None:
+    """Write 1 - sigmoid(z) to `out` with all its digits, given y = sigmoid(z) and its slope dy."""
+    if np.iscomplexobj(z):
+        out[...] = sigmoid(-z)
+    else:
+        np.divide(dy, y, out=out)
 
 
 def tanh_and_slope(z: Array, y: Array, dy: Array) -> None:

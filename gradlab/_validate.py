@@ -75,7 +75,7 @@ def require_finite(name: str, value: Array) -> None:
         first = tuple(int(i) for i in bad[0])
         raise ValueRangeError(
             f"{name} has {len(bad)} non-finite values, the first at index {first} ({value[first]}); "
-            "expected finite numbers; repair or drop these sequences"
+            "expected finite numbers; repair or drop them"
         )
 
 
@@ -110,7 +110,8 @@ def require_lengths(name: str, value: object, steps: int, rows: int) -> Array | 
 def require_count(name: str, value: object, minimum: int = 1) -> int:
     """`value` as an int of at least `minimum`; booleans, floats and text are refused."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise DTypeError(f"{name} is {value!r}; expected an integer >= {minimum}")
+        advice = f"; try {int(value)}" if isinstance(value, float) and value.is_integer() else ""
+        raise DTypeError(f"{name} is {value!r}; expected an integer >= {minimum}{advice}")
     if value < minimum:
         raise ValueRangeError(f"{name} is {value}; expected an integer >= {minimum}")
     return int(value)
@@ -122,6 +123,19 @@ def require_positive(name: str, value: object) -> float:
     if number <= 0:
         raise ValueRangeError(f"{name} is {value}; expected a finite number > 0")
     return number
+
+
+def require_callable(name: str, value: object, meaning: str) -> None:
+    """Raise DTypeError unless `value` can be called; `meaning` is what was expected."""
+    if not callable(value):
+        raise DTypeError(f"{name} is {value!r}; expected a function {meaning}")
+
+
+def require_flag(name: str, value: object) -> bool:
+    """`value` if it is True or False, and not merely something that counts as one."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise DTypeError(f"{name} is {value!r}; expected True or False")
+    return bool(value)
 
 
 def require_generator(name: str, value: object) -> np.random.Generator:

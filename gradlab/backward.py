@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._memory import refuse_above
-from gradlab._validate import as_numbers, require_sequences
+from gradlab._validate import as_numbers, require_callable, require_sequences
 from gradlab.batch import Batch
 from gradlab.directions import flip
 from gradlab.errors import DTypeError, ValueRangeError
@@ -45,6 +45,7 @@ def bptt(
     keep: Sequence[str] = DEFAULT_KEEP,
     *,
     initial_states: Mapping[str, Array] | None = None,
+    first_step: int = 0,
     max_memory: int | None = None,
     workspace: Workspace | None = None,
     provenance: Mapping[str, Any] | None = None,
@@ -53,6 +54,8 @@ def bptt(
     """Loss, gradients and what `keep` names, of one batch; inputs and parameters are not modified.
 
     `loss(outputs, targets, mask) -> (value, d_outputs)`: see `gradlab.losses`.
+    `initial_states`: {"0": (*E, B, S), ...} by layer, zero where absent; their gradients are row 0 of the adjoints.
+    `first_step`: absolute number of the first step, for cells with a clock when a sequence goes on in chunks.
     `max_memory`: bytes that Jacobians may take; by default a share of what the machine has free.
     `workspace`: memory to reuse from call to call; the record then lasts until the next call with it.
     `provenance`: what the caller knows, e.g. {"seed": 7}; versions are added.
@@ -64,31 +67,54 @@ def bptt(
     unknown = [name for name in keep if name not in KEEP]
     if isinstance(keep, str) or unknown:
         raise ValueRangeError(f"keep is {keep!r}; expected a sequence of names out of {', '.join(KEEP)}")
-    if not isinstance(batch, Batch):
-        raise DTypeError(f"batch is a {type(batch).__name__}; expected gradlab.Batch(inputs, targets, mask)")
-    inputs = as_numbers("batch.inputs", batch.inputs)
-    require_sequences("batch.inputs", inputs, net.input_size)
+    inputs = checked_inputs(net, batch, loss)
     if "jacobians" in keep:
-        _require_room(net, checked_params(net, params), inputs, max_memory)
-    run = forward(net, params, inputs, initial_states, lengths=batch.lengths, workspace=workspace)
+        _require_room(net, checked_params(net, params), inputs, initial_states or {}, max_memory)
+    run = forward(net, params, inputs, initial_states, lengths=batch.lengths, first_step=first_step, workspace=workspace)
     with np.errstate(all="ignore"):  # what leaves the range of floats is found on the results
         value, d_outputs = cotangent(net, run, batch, loss)
         gradients, dy = read_out_vjp(net, run, d_outputs, workspace)
         layers, dx = sweep_levels(net, run, dy, keep, gradients, workspace, progress)
-        found = {key: sum_back(gradients[key], np.shape(params[key])) for key in net.shapes}
-        input_gradient = sum_back(dx, inputs.shape, time_axis=True) if "input_gradient" in keep else None
+        return assemble(net, params, inputs, run, value, gradients, layers, dx, provenance or {})
+
+
+def checked_inputs(net: Network, batch: Batch, loss: Loss) -> Array:
+    """The inputs of `batch` as numbers, once it, they and the loss are what they should be."""
+    require_callable("loss", loss, "loss(outputs, targets, mask), such as gradlab.mean_squared_error")
+    if not isinstance(batch, Batch):
+        raise DTypeError(f"batch is a {type(batch).__name__}; expected gradlab.Batch(inputs, targets, mask)")
+    inputs = as_numbers("batch.inputs", batch.inputs)
+    require_sequences("batch.inputs", inputs, net.input_size)
+    return inputs
+
+
+def assemble(
+    net: Network,
+    params: Mapping[str, Array],
+    inputs: Array,
+    run: Pass,
+    value: Array,
+    gradients: Mapping[str, Array],
+    layers: Mapping[str, LayerRecord],
+    dx: Array | None,
+    provenance: Mapping[str, Any],
+) -> Record:
+    """The record of a pass, with gradients in the shapes of what they belong to, and its status."""
+    found = {key: sum_back(gradients[key], np.shape(params[key])) for key in net.shapes}
+    input_gradient = None if dx is None else sum_back(dx, inputs.shape, time_axis=True)
     read = inputs.view()
     read.flags.writeable = False
     return Record(
         loss=value,
         outputs=run.outputs,
         gradients=found,
-        layers={name: layers[name] for name in run.runs},
+        layers={name: layers[name] for name in run.runs if name in layers},
         inputs=read,
         input_gradient=input_gradient,
-        provenance={**versions(), "cell": repr(net.cell), **(provenance or {})},
-        status=status_of(run, value, [*found.values(), *([] if input_gradient is None else [input_gradient])], layers),
+        provenance={**versions(), "cell": repr(net.cell), **provenance},
+        status=_status(run, [value, *found.values(), *([] if input_gradient is None else [input_gradient])], layers),
         lengths=run.lengths,
+        first_step=int(next(iter(run.runs.values())).t[0]),
     )
 
 
@@ -100,13 +126,13 @@ def sweep_levels(
     gradients: dict[str, Array],
     workspace: Workspace | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[dict[str, LayerRecord], Array]:
-    """All levels from the top down: records by layer and dL/dx, given dL/d(outputs) `dy` of the top level's layers.
+) -> tuple[dict[str, LayerRecord], Array | None]:
+    """All levels from the top down: records by layer and dL/dx (if kept), given dL/d(outputs) `dy` of the top level's layers.
 
     `dy` is in each layer's processing order. The layers' gradients are added to `gradients`.
     """
     layers: dict[str, LayerRecord] = {}
-    dx = np.zeros(())
+    dx: Array | None = None
     for depth in reversed(range(len(net.levels))):
         parts = []
         for layer in net.levels[depth]:
@@ -119,7 +145,7 @@ def sweep_levels(
                 progress(len(layers), len(run.runs))
         if parts:
             dx = parts[0] if len(parts) == 1 else parts[0] + parts[1]
-        if depth:
+        if depth and dx is not None:
             dy = split_outputs(net.levels[depth - 1], dx, run.lengths)
     return layers, dx
 
@@ -133,26 +159,29 @@ def _sweep(
     def sequence(name: str, steps: int, columns: int) -> Array:
         return time_major(workspace, f"{run.layer.name}.{name}", (*s.shape[1:-2], steps, s.shape[-2], columns), s.dtype)
 
-    e = sequence("immediate", T + 1, s.shape[-1])  # immediate partial of L with respect to s_t
     delta = sequence("adjoints", T + 1, s.shape[-1])  # total dL/ds_t
     da = sequence("da", T, cell.pre_size(run.layer.input_size, run.layer.hidden_size))  # dL/d(pre-activations)
-    e[...] = 0.0
-    cell.output_vjp(s[1:], s[:-1], dy, e[1:], e[:-1])
-    delta[T] = e[T]
+    delta[...] = 0.0
+    cell.output_vjp(s[1:], s[:-1], dy, delta[1:], delta[:-1])  # it starts as e_t, the immediate partial of L
+    e = None
+    if "immediate" in keep:
+        e = sequence("immediate", T + 1, s.shape[-1])
+        e[...] = delta
+    carried = np.empty(delta.shape[1:], s.dtype)  # J_{t+1}^T delta_{t+1}
     for k in reversed(range(T)):
-        cell.step_vjp(p, a[k], s[k], s[k + 1], delta[k + 1], da[k], delta[k], int(run.t[k]))
+        cell.step_vjp(p, a[k], s[k], s[k + 1], delta[k + 1], da[k], carried, int(run.t[k]))
         if run.mask is not None:  # a step that does not exist copies the state
             absent = ~run.mask[k][:, None]
             np.copyto(da[k], 0.0, where=absent)
-            np.copyto(delta[k], delta[k + 1], where=absent)
-        delta[k] += e[k]
+            np.copyto(carried, delta[k + 1], where=absent)
+        delta[k] += carried
     own = cell.param_grads(p, run.x, a, s, da, delta, run.t)
     gradients.update({f"{run.layer.name}.{key}": value for key, value in own.items()})
     record = LayerRecord(
         parts=run.layer.parts,
         states=s if "states" in keep else None,
         gates=cell.gate_values(a) if "gates" in keep else {},
-        immediate=e if "immediate" in keep else None,
+        immediate=e,
         adjoints=delta if "adjoints" in keep else None,
         jacobians=run.jacobians() if "jacobians" in keep else None,
     )
@@ -170,15 +199,18 @@ def sum_back(gradient: Array, shape: tuple[int, ...], time_axis: bool = False) -
     return np.asarray(gradient.sum(axis=stretched, keepdims=True)) if stretched else gradient
 
 
-def _require_room(net: Network, params: Mapping[str, Array], inputs: Array, max_memory: int | None) -> None:
+def _require_room(
+    net: Network, params: Mapping[str, Array], inputs: Array, initial: Mapping[str, Array], max_memory: int | None
+) -> None:
     """Refuse Jacobians that would not fit, before anything is allocated."""
-    ensemble = [net.ensemble_shape(key, value) for key, value in params.items()]
+    axes = [net.ensemble_shape(key, value) for key, value in params.items()]
+    axes += [np.shape(value)[:-2] for value in initial.values()]
     try:
-        members = math.prod(np.broadcast_shapes(inputs.shape[1:-2], *ensemble))
+        members = math.prod(np.broadcast_shapes(inputs.shape[1:-2], *axes))
     except ValueError:
         return  # the forward pass says what does not fit together
     T, B = inputs.shape[0], inputs.shape[-2]
-    itemsize = np.result_type(inputs, *params.values()).itemsize
+    itemsize = np.result_type(inputs, *params.values(), *initial.values()).itemsize
     entries = sum(T * B * members * layer.state_size**2 for layer in net.layers)
     sizes = ", ".join(f"S = {layer.state_size}" for layer in net.layers)
     refuse_above(
@@ -189,10 +221,10 @@ def _require_room(net: Network, params: Mapping[str, Array], inputs: Array, max_
     )
 
 
-def status_of(run: Pass, value: Array, gradients: Sequence[Array], layers: Mapping[str, LayerRecord]) -> Status:
+def _status(run: Pass, results: Sequence[Array], layers: Mapping[str, LayerRecord]) -> Status:
     """`ok`, or where numbers first left the range of floats, in what is kept."""
     kept = [getattr(layer, name) for layer in layers.values() for name in SERIES]
-    if all(np.isfinite(array).all() for array in [value, *gradients, *kept] if array is not None):
+    if all(np.isfinite(array).all() for array in [*results, *kept] if array is not None):
         return OK
     for name, one in run.runs.items():
         bad = _not_finite(one.states)

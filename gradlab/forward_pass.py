@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gradlab._validate import as_numbers, require_finite, require_lengths, require_sequences, require_shape
+from gradlab._validate import as_numbers, require_count, require_finite, require_lengths, require_sequences, require_shape
 from gradlab.cells.base import affine_rows
 from gradlab.directions import broadcast_mask, flip, last, live
 from gradlab.errors import DTypeError, ShapeError, ValueRangeError
@@ -17,6 +17,9 @@ from gradlab.network import Layer, Network, Params
 from gradlab.workspace import Workspace, time_major
 
 Array = npt.NDArray[Any]
+
+WINDOW = 2**24
+"""Bytes of Jacobians that are computed at a time."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,20 @@ class LayerPass:
 
     def jacobians(self) -> Array:
         """J_t = ds_t/ds_{t-1}, (T, *E, B, S, S); the identity at steps that do not exist."""
-        return self._masked(self.layer.cell.jacobian(self.p, self.tape, self.states[:-1], self.states[1:], self.t), 1.0)
+        return self._stacked(self.layer.cell.jacobian, self.states.shape[-1], 1.0)
 
     def input_jacobians(self) -> Array:
         """G_t = ds_t/dx_t, (T, *E, B, S, D); 0 at steps that do not exist."""
-        return self._masked(self.layer.cell.input_jacobian(self.p, self.tape, self.states[:-1], self.states[1:], self.t), 0.0)
+        return self._stacked(self.layer.cell.input_jacobian, self.x.shape[-1], 0.0)
 
-    def _masked(self, J: Array, diagonal: float) -> Array:
+    def _stacked(self, jacobian: Callable[..., Array], columns: int, diagonal: float) -> Array:
+        """All steps in one array, computed a few at a time: what lies between the formula and its result stays small."""
+        lead = self.states.shape[1:]
+        J = np.empty((len(self.t), *lead, columns), self.states.dtype)
+        few = max(1, WINDOW // max(1, J[0].nbytes))
+        for first in range(0, len(self.t), few):
+            at = slice(first, first + few)
+            J[at] = jacobian(self.p, self.tape[at], self.states[:-1][at], self.states[1:][at], self.t[at])
         if self.mask is not None:
             exists = broadcast_mask(self.mask, J[..., 0])[..., None]
             np.copyto(J, diagonal * np.eye(*J.shape[-2:], dtype=J.dtype), where=~exists)
@@ -114,6 +124,7 @@ def forward(
     """
     x = as_numbers("x", x)
     require_sequences("x", x, net.input_size)
+    first_step = require_count("first_step", first_step, 0)
     lengths = require_lengths("lengths", lengths, x.shape[0], x.shape[-2])
     mask = live(x.shape[0], lengths)
     if mask is not None:
@@ -233,12 +244,12 @@ def checked_params(net: Network, params: Mapping[str, Array]) -> Params:
     missing = [k for k in net.shapes if k not in params]
     unknown = [k for k in params if k not in net.shapes]
     if missing or unknown:
-        raise ValueRangeError(
-            f"params lacks {missing or 'nothing'} and has unknown {unknown or 'nothing'}; expected {list(net.shapes)}"
-        )
+        wrong = [f"lacks {missing}"] * bool(missing) + [f"has unknown {unknown}"] * bool(unknown)
+        raise ValueRangeError(f"params {' and '.join(wrong)}; expected {list(net.shapes)}")
     values = {key: as_numbers(f'params["{key}"]', params[key]) for key in net.shapes}
     for key, value in values.items():
         require_shape(f'params["{key}"]', value, net.shapes[key], "its own axes")
+        require_finite(f'params["{key}"]', value)
     return values
 
 

@@ -63,3 +63,7 @@ def identity(factor: float = 1.0) -> Init:
         return factor * np.eye(*shape)
 
     return draw
+
+
+FACTORIES = (gaussian, glorot, orthogonal, identity)
+"""The functions above, which make an init and are none."""

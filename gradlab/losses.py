@@ -53,6 +53,9 @@ def softmax_cross_entropy(outputs: Array, targets: Array, mask: Array | None = N
     Stable for logits of any size: the largest is subtracted before the exponential.
     """
     targets = require_array("targets", targets)
+    if targets.ndim and targets.shape == outputs.shape[outputs.ndim - targets.ndim :] and targets.ndim > 1:
+        want = targets.shape[:-1]
+        raise ShapeError(f"targets have shape {targets.shape}, one value a class; expected labels {want}; try targets.argmax(-1)")
     if targets.dtype.kind not in "iu":
         raise DTypeError(f"targets have dtype {targets.dtype}; expected integer labels; try targets.astype(int)")
     classes = outputs.shape[-1]
@@ -63,21 +66,31 @@ def softmax_cross_entropy(outputs: Array, targets: Array, mask: Array | None = N
     weight = _weights(mask, targets.shape)
     shifted = outputs - outputs.real.max(axis=-1, keepdims=True)
     exponentials = np.exp(shifted)
-    total = exponentials.sum(axis=-1, keepdims=True)
     index = np.broadcast_to(targets, outputs.shape[:-1])[..., None]
-    nats = np.log(total[..., 0]) - np.take_along_axis(shifted, index, axis=-1)[..., 0]
+    own = np.take_along_axis(exponentials, index, axis=-1)
+    at_target = np.take_along_axis(shifted, index, axis=-1)[..., 0]
+    np.put_along_axis(exponentials, index, 0.0, axis=-1)
+    rest = exponentials.sum(axis=-1, keepdims=True)  # without the target: p - 1 would lose all digits of a confident answer
+    total = rest + own
+    with np.errstate(all="ignore"):
+        confident = np.log1p((rest / own)[..., 0])
+        nats = np.where(at_target.real > -1.0, confident, np.log(total[..., 0]) - at_target)
     d_outputs = exponentials / total
-    np.put_along_axis(d_outputs, index, np.take_along_axis(d_outputs, index, axis=-1) - 1.0, axis=-1)
+    np.put_along_axis(d_outputs, index, -rest / total, axis=-1)
     d_outputs *= weight[..., None]
     return np.sum(weight.astype(outputs.real.dtype) * nats, axis=tuple(range(-targets.ndim, 0))), d_outputs
 
 
 def _require_targets(outputs: Array, targets: Array, want: tuple[int, ...]) -> None:
-    if outputs.shape[outputs.ndim - len(want) :] != want:
-        raise ShapeError(
-            f"targets have shape {targets.shape}, outputs {outputs.shape}; expected equal axes in front of the features; "
-            'a network with readout="last" takes targets without a time axis'
-        )
+    if outputs.shape[outputs.ndim - len(want) :] == want:
+        return
+    told = f"targets have shape {targets.shape}, outputs {outputs.shape}"
+    if len(want) <= outputs.ndim and outputs.shape[outputs.ndim - len(want) : -1] == want[:-1]:
+        raise ShapeError(f"{told}; expected {outputs.shape[-1]} features, as the network emits, not {want[-1]}")
+    raise ShapeError(
+        f"{told}; expected equal axes in front of the features (time comes first, then the batch); "
+        'a network with readout="last" takes targets without a time axis'
+    )
 
 
 def _weights(mask: Array | None, positions: tuple[int, ...]) -> Array:

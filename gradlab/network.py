@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gradlab._validate import require_count, require_generator
+from gradlab import inits
+from gradlab._validate import require_callable, require_count, require_generator
 from gradlab.cells.base import Cell, Init
 from gradlab.cells.completed import Completed, as_cell
 from gradlab.errors import ShapeError, ValueRangeError
@@ -139,13 +140,19 @@ class Network:
         Error: ValueRangeError if no cell has it.
         """
         require_generator("rng", rng)
+        for name, chosen in (("input_init", input_init), ("recurrent_init", recurrent_init), ("readout_init", readout_init)):
+            _require_init(name, chosen)
         options = dict(cell_options)
         options |= {k: v for k, v in (("W", input_init), ("U", recurrent_init)) if v is not None}
         accepted = {layer.name: _options(layer.cell, options) for layer in self.layers}
         for name in options:
             if not any(name in taken for taken in accepted.values()):
                 asked = {"W": "input_init", "U": "recurrent_init"}.get(name, name)
-                raise ValueRangeError(f"{asked} is an option that no cell of {self.cell!r} has in its init")
+                known = sorted({option for layer in self.layers for option in _known(layer.cell) or ()} - {"W", "U"})
+                raise ValueRangeError(
+                    f"{asked} is an option that no cell of {self.cell!r} has in its init; expected "
+                    f"{', '.join(['input_init', 'recurrent_init', 'readout_init', 'dtype', *known])}"
+                )
         params: Params = {}
         for layer in self.layers:
             own = layer.cell.init(rng, layer.input_size, layer.hidden_size, **accepted[layer.name])
@@ -162,10 +169,24 @@ class Network:
         return value.shape[: value.ndim - len(self.shapes[key])]
 
 
+def _require_init(name: str, chosen: Any) -> None:
+    if chosen is None:
+        return
+    require_callable(name, chosen, "(rng, shape), such as gradlab.inits.orthogonal()")
+    if chosen in inits.FACTORIES:
+        raise ValueRangeError(f"{name} is the function {chosen.__name__}; expected what it makes; try {chosen.__name__}()")
+
+
 def _options(cell: Cell, options: dict[str, Any]) -> dict[str, Any]:
     """Those of `options` that the cell's own `init` names."""
+    known = _known(cell)
+    return options if known is None else {name: value for name, value in options.items() if name in known}
+
+
+def _known(cell: Cell) -> list[str] | None:
+    """The options of the cell's own `init`; None if it takes any."""
     init = cell.user_cell.init if isinstance(cell, Completed) else cell.init
-    known = inspect.signature(init).parameters
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
-        return options
-    return {name: value for name, value in options.items() if name in known}
+    parameters = list(inspect.signature(init).parameters.values())[3:]  # behind rng, input_size, hidden_size
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return [parameter.name for parameter in parameters]

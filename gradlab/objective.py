@@ -11,7 +11,7 @@ from gradlab._validate import require_array
 from gradlab.batch import Batch
 from gradlab.cells.base import outer_rows, rows, sum_rows, unrows
 from gradlab.directions import broadcast_mask, flip, place_last
-from gradlab.errors import ShapeError
+from gradlab.errors import DTypeError, ShapeError
 from gradlab.forward_pass import Pass
 from gradlab.losses import Loss
 from gradlab.network import Layer, Network
@@ -30,22 +30,29 @@ def cotangent(net: Network, run: Pass, batch: Batch, loss: Loss) -> tuple[Array,
     outputs = np.moveaxis(run.outputs, 0, -3) if every else run.outputs
     own = batch.inputs.shape[1:-2]
     given = None if batch.mask is None else require_array("batch.mask", batch.mask)
-    if every and run.mask is not None:  # positions behind a row's end never count
-        exists = run.mask.reshape(run.mask.shape[0], *(1,) * len(own), run.mask.shape[1])
-        given = np.broadcast_to(exists, (exists.shape[0], *own, exists.shape[-1])) if given is None else given * exists
+    targets = batch.targets
+    if every and run.mask is not None:  # positions behind a row's end never count, whatever stands there
+        T, B = run.mask.shape
+        exists = np.broadcast_to(run.mask.reshape(T, *(1,) * len(own), B), (T, *own, B))
+        if given is not None and given.shape != exists.shape:
+            raise ShapeError(f"mask has shape {given.shape}; expected {exists.shape}, one entry for each target")
+        given = exists if given is None else given * exists
+        if isinstance(targets, np.ndarray) and targets.shape[: exists.ndim] == exists.shape and targets.dtype.kind in "biufc":
+            trailing = exists.reshape(exists.shape + (1,) * (targets.ndim - exists.ndim))
+            targets = np.where(trailing, targets, np.zeros((), targets.dtype))
     if not own:
-        _require_positions(batch.targets, outputs, every)
-        value, d_outputs = loss(outputs, batch.targets, given)
+        _require_positions(targets, outputs, every)
+        value, d_outputs = _pair(loss(outputs, targets, given))
         _require_cotangent(d_outputs, outputs)
     else:
-        targets, mask = _ensemble_major("targets", batch.targets, own, every), _ensemble_major("mask", given, own, every)
+        targets, mask = _ensemble_major("targets", targets, own, every), _ensemble_major("mask", given, own, every)
         tail = (slice(None),) * (3 if every else 2)
         value = np.empty(outputs.shape[: outputs.ndim - len(tail)], outputs.dtype)
         d_outputs = np.empty_like(outputs)
         for index in np.ndindex(own):
             members = (..., *(slice(None) if n == 1 else k for n, k in zip(own, index, strict=True)))
             part = outputs[(*members, *tail)]
-            value[members], d_part = loss(part, targets[index], None if mask is None else mask[index])
+            value[members], d_part = _pair(loss(part, targets[index], None if mask is None else mask[index]))
             _require_cotangent(d_part, part)
             d_outputs[(*members, *tail)] = d_part
     d_outputs = np.asarray(d_outputs, outputs.dtype)
@@ -79,6 +86,13 @@ def _require_positions(targets: Any, outputs: Array, every: bool) -> None:
         raise ShapeError(
             f"targets have shape {targets.shape}, outputs {outputs.shape}; expected equal axes in front of the features{hint}"
         )
+
+
+def _pair(found: Any) -> tuple[Array, Array]:
+    """What a loss returned, if it is a pair."""
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise DTypeError(f"loss returned {type(found).__name__}; expected the tuple (value, d_outputs)")
+    return found
 
 
 def _require_cotangent(d_outputs: Array, outputs: Array) -> None:

@@ -31,7 +31,7 @@ class LayerRecord:
 
     `parts`: name and first and last column of each part of the state, e.g. {"c": (0, H), "h": (H, 2H)}.
     `states` (T+1, *E, B, S), row 0 the initial state.
-    `gates`: named gate values, (T, *E, B, H) each; row t - 1 belongs to step t.
+    `gates`: named gate values, (T, *E, B, H) each; row t - 1 belongs to step t, and means nothing at steps that do not exist.
     `immediate` (T+1, *E, B, S): e_t, the direct partial of the loss with respect to s_t: through the read-out
     at t for the top layer, through the layer above at t for a lower one. Row 0 is zero unless the
     cell emits the previous state.
@@ -67,7 +67,7 @@ class LayerRecord:
         return value[..., start:stop]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """Everything one call of `bptt` measured; holds numbers only, no code.
 
@@ -77,7 +77,7 @@ class Record:
     `input_gradient` (T, *E, B, D): dL/dx_t, if it was kept.
     `layers`: "0", "1", ... from the bottom up; "0.forward", "0.backward", ... if bidirectional. `lengths` (B,): steps of
     each row, None if all have T; behind a row's end the state is a copy, its Jacobian the identity.
-    `status` says whether numbers left the range of floats.
+    `first_step`: absolute number of the first step. `status` says whether numbers left the range of floats.
     """
 
     loss: Array
@@ -89,6 +89,11 @@ class Record:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     status: Status = OK
     lengths: Array | None = None
+    first_step: int = 0
+
+    def __repr__(self) -> str:
+        loss = np.array2string(np.asarray(self.loss), precision=6, threshold=6)
+        return f"Record(loss={loss}, layers {', '.join(self.layers)}, status {self.status})"
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the record to `path` (.npz with a JSON header, no pickle), whole or not at all."""
@@ -109,6 +114,8 @@ class Record:
             "kind": "gradlab.Record",
             "provenance": dict(self.provenance),
             "status": [self.status.code, self.status.detail],
+            "order": list(self.layers),
+            "first_step": self.first_step,
             "layers": {key: {"parts": {p: list(span) for p, span in layer.parts.items()}} for key, layer in self.layers.items()},
         }
         write_npz(path, header, arrays)
@@ -126,7 +133,7 @@ class Record:
                 f"expected 'gradlab.Record', schema {SCHEMA}"
             )
         try:
-            layers = {key: _layer(key, entry, arrays) for key, entry in header["layers"].items()}
+            layers = {key: _layer(key, header["layers"][key], arrays) for key in header["order"]}
             code, detail = header["status"]
             if not isinstance(header["status"], list) or not isinstance(header["provenance"], dict):
                 raise ValueError("status is no list, or provenance no object")
@@ -144,6 +151,7 @@ class Record:
                 provenance=header["provenance"],
                 status=Status(str(code), str(detail)),
                 lengths=arrays.get("lengths"),
+                first_step=int(header["first_step"]),
             )
         except (LookupError, ArithmeticError, TypeError, ValueError, AttributeError) as error:
             raise FormatError(f"{os.fspath(path)!r}: a member or header entry is missing or malformed ({error!r})") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Status:
     """What a result may be trusted for.
 
-    `code` is one of `ok`, `overflow`, `rank-deficient`, `too-short`, `beyond-range`, `no-gradient`,
+    `code` is one of `ok`, `overflow`, `rank-deficient`, `too-short`, `beyond-range`, `no-gradient`, `many-origins`,
     `nonconverged`;
     `detail` says where and why in one sentence.
     """

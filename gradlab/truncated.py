@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._validate import require_count
-from gradlab.backward import status_of, sum_back, sweep_levels
+from gradlab.backward import assemble, checked_inputs, sweep_levels
 from gradlab.batch import Batch
 from gradlab.errors import ValueRangeError
 from gradlab.forward_pass import forward
 from gradlab.losses import Loss
 from gradlab.network import Network
 from gradlab.objective import cotangent, read_out_vjp
-from gradlab.record import Record, versions
+from gradlab.record import Record
 from gradlab.workspace import Workspace
 
 Array = npt.NDArray[Any]
@@ -32,7 +32,9 @@ def truncated_bptt(
     k2: int,
     *,
     initial_states: Mapping[str, Array] | None = None,
+    first_step: int = 0,
     workspace: Workspace | None = None,
+    provenance: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Record:
     """The gradient that TBPTT(k1, k2) follows: every `k1` steps, the losses of the newest k1 steps go back at most `k2` steps.
@@ -50,35 +52,27 @@ def truncated_bptt(
         raise ValueRangeError(f"k2 is {k2} and k1 is {k1}; expected k2 >= k1, or the loss of some steps would reach nothing")
     if net.bidirectional:
         raise ValueRangeError("net is bidirectional; truncation needs one direction of time; use bptt")
-    run = forward(net, params, batch.inputs, initial_states, lengths=batch.lengths, workspace=workspace)
+    inputs = checked_inputs(net, batch, loss)
+    run = forward(net, params, inputs, initial_states, lengths=batch.lengths, first_step=first_step, workspace=workspace)
     with np.errstate(all="ignore"):
         value, d_outputs = cotangent(net, run, batch, loss)
         gradients, dy = read_out_vjp(net, run, d_outputs, workspace)
         top = net.levels[-1][0].name
+        for key in net.shapes.keys() - gradients.keys():
+            gradients[key] = np.zeros_like(run.params[key])
         blocks = list(_blocks(len(dy[top]), k1, k2))
         for done, (start, newest, stop) in enumerate(blocks, start=1):
-            window = replace(run, runs={name: one.window(start, stop) for name, one in run.runs.items()})
-            own = dy[top][start:stop].copy()
-            own[: newest - start] = 0.0
-            found: dict[str, Array] = {}
-            sweep_levels(net, window, {top: own}, (), found)
-            for key, gradient in found.items():
-                gradients[key] = gradients[key] + gradient if key in gradients else gradient
+            if dy[top][newest:stop].any():  # the losses of these steps are all there are here
+                window = replace(run, runs={name: one.window(start, stop) for name, one in run.runs.items()})
+                own = dy[top][start:stop].copy()
+                own[: newest - start] = 0.0
+                found: dict[str, Array] = {}
+                sweep_levels(net, window, {top: own}, (), found)
+                for key, gradient in found.items():
+                    gradients[key] = gradients[key] + gradient
             if progress is not None:
                 progress(done, len(blocks))
-        total = {key: sum_back(gradients[key], np.shape(params[key])) for key in net.shapes}
-    read = batch.inputs.view()
-    read.flags.writeable = False
-    return Record(
-        loss=value,
-        outputs=run.outputs,
-        gradients=total,
-        layers={},
-        inputs=read,
-        provenance={**versions(), "cell": repr(net.cell), "k1": k1, "k2": k2},
-        status=status_of(run, value, list(total.values()), {}),
-        lengths=run.lengths,
-    )
+        return assemble(net, params, inputs, run, value, gradients, {}, None, {"k1": k1, "k2": k2, **(provenance or {})})
 
 
 def _blocks(steps: int, k1: int, k2: int) -> Iterator[tuple[int, int, int]]:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+import gradlab
 from gradlab import (
     LSTM,
     Batch,
@@ -464,11 +465,13 @@ def test_members_that_explode_to_both_sides_raise_no_warning_in_the_shared_gradi
     assert record.status.code == "overflow"
 
 
-def test_non_finite_parameters_are_reported_not_raised():
+def test_a_non_finite_parameter_is_refused_by_name_and_place():
     net, params, batch = setting(Elman("tanh"))
-    params["0.U"][0, 0] = np.nan
-    record = bptt(net, params, batch, mean_squared_error, initial_states={"0": np.ones((3, 4))})
-    assert record.status.detail == "forward: state of layer 0 non-finite from t = 1 on"
+    params["0.U"][0, 1] = np.nan
+    with pytest.raises(
+        gradlab.GradlabError, match=r'params\["0\.U"\] has 1 non-finite values, the first at index \(0, 1\) \(nan\)'
+    ):
+        bptt(net, params, batch, mean_squared_error)
 
 
 @pytest.mark.parametrize("mode", ["warn", "raise"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,31 @@ class GradientFlow:
     log_immediate: Mapping[str, Array]
     status: Status = OK
 
+    def memory_horizon(self, key: str, level: float = float(np.exp(-1.0))) -> MemoryHorizon:
+        """How far the gradient of the LAST step's loss reaches back in `key`, e.g. "0/c": see `memory_horizon`.
+
+        Its status is `many-origins` if the loss (or, below the top layer, the layer above) reaches this part of the state
+        directly at earlier steps too: then what is at a step came from many lags, and a horizon means nothing.
+        Error: ValueRangeError for an unknown key.
+        """
+        if key not in self.log_total:
+            raise ValueRangeError(f"key is {key!r}; expected one of {', '.join(self.log_total)}")
+        found = memory_horizon(self.log_total[key], level)
+        state = self.log_immediate[key.partition("/")[0]]
+        origins = int((state[:-1] > -np.inf).any(axis=tuple(range(1, state.ndim))).sum())
+        if not origins:
+            return found
+        detail = f"the state has a gradient of its own at {origins} steps before the last; measure the loss of the last step"
+        return replace(found, status=Status("many-origins", f"{detail}, at the top layer"))
+
 
 def gradient_flow(record: Record) -> GradientFlow:
     """Norms of total and immediate gradients of every layer and part of the state, at every step, for every sequence.
 
     Needs a record made with keep=("adjoints", "immediate", ...). Norms are log-scaled: 1e-200 is not 0.
     """
+    if not record.layers:
+        raise ValueRangeError("record has no layers (one of truncated_bptt has none); expected one made by bptt")
     total: dict[str, Array] = {}
     immediate: dict[str, Array] = {}
     for name, layer in record.layers.items():
@@ -57,7 +76,7 @@ class MemoryHorizon:
     sequence, NaN where the gradient is zero at every lag.
     `median`, `low`, `high`: over the sequences, with the quartiles.
     `status`: `beyond-range` if the median is inf, `too-short` if there are fewer than 3 steps,
-    `no-gradient` if it is zero throughout.
+    `no-gradient` if it is zero throughout; from `GradientFlow.memory_horizon` also `many-origins`.
     """
 
     lags: Array

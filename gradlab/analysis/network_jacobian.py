@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradlab._memory import refuse_above
 from gradlab.analysis.jacobians import replay
 from gradlab.errors import ValueRangeError
 from gradlab.forward_pass import LayerPass
@@ -33,17 +34,23 @@ class NetworkJacobian:
     inputs: Mapping[str, Array]
 
 
-def network_jacobian(net: Network, params: Mapping[str, Array], record: Record) -> NetworkJacobian:
+def network_jacobian(net: Network, params: Mapping[str, Array], record: Record, max_memory: int | None = None) -> NetworkJacobian:
     """Assemble the stack's Jacobians at every step of a record made with keep=("states", ...).
 
-    Errors: ValueRangeError if `net` is bidirectional (above its first layer no single state is causal: take each layer's own
-    Jacobians), or if `params` are not those of the record.
+    `max_memory`: bytes it may take; by default a share of what the machine has free.
+    Errors: ResourceRefused if it would not fit; ValueRangeError if `params` are not those of the record, or if `net` is
+    bidirectional (above its first layer no single state is causal: take each layer's own Jacobians).
     """
     if net.bidirectional:
         raise ValueRangeError(
             "net is bidirectional; its layers have no common forward product; use gradlab.analysis.jacobians for each of them"
         )
     runs = replay(net, params, record)
+    total = sum(layer.state_size for layer in net.layers)
+    parts = sum(layer.state_size * (layer.state_size + layer.input_size) for layer in net.layers)
+    states = next(iter(runs.values())).states
+    needed = (total * total + parts) * states[1:, ..., 0].size * states.itemsize
+    refuse_above(needed, max_memory, f"the Jacobian of a stack of S = {total}", "take gradlab.analysis.jacobians layer by layer")
     spans, start = {}, 0
     for name, run in runs.items():
         spans[name] = (start, start + run.states.shape[-1])

@@ -146,7 +146,7 @@ def unrows(flat: Array, like: Array) -> Array:
 def affine_rows(x: Array, weight: Array, bias: Array, out: Array) -> None:
     """Out = x @ weight^T + bias for a whole sequence: x (T, *E, B, D), weight (*E, K, D), bias (*E, K), out (T, *E, B, K).
 
-    The memory of `out` must have time and batch side by side, as `gradlab.network.time_major` makes it.
+    The memory of `out` must have time and batch side by side, as `gradlab.workspace.time_major` makes it.
     """
     flat = rows(out)
     np.matmul(rows(x), transpose(weight), out=flat)

@@ -30,7 +30,8 @@ class Clockwork(Cell):
     """h_t = D_t f(W x_t + U h_{t-1} + b) + (I - D_t) h_{t-1};  J_t = D_t diag(f') U + I - D_t.
 
     Koutnik, Greff, Gomez & Schmidhuber (2014). The units form one module for each of the `periods`
-    T_1 < T_2 < ..., ordered fast to slow and as equal in size as can be; D_t selects the units of the modules with
+    T_1 <= T_2 <= ..., ordered fast to slow and as equal in size as can be (with fewer units than periods the
+    slowest modules are empty); D_t selects the units of the modules with
     t mod T_k = 0, the others keep their value. The clock starts at t = 0, when all are active. U is
     block-upper-triangular: slow feeds fast, never the reverse. Entries below are ignored and have gradient 0.
 
@@ -38,8 +39,8 @@ class Clockwork(Cell):
     """
 
     def __init__(self, periods: Sequence[int] = (1, 2, 4, 8), activation: str = "tanh") -> None:
-        if len(periods) == 0:
-            raise ValueRangeError("periods is empty; expected at least one")
+        if not isinstance(periods, Sequence) or len(periods) == 0:
+            raise ValueRangeError(f"periods is {periods!r}; expected a sequence of at least one, e.g. (1, 2, 4, 8)")
         self.periods = tuple(require_count(f"periods[{k}]", period) for k, period in enumerate(periods))
         if any(later < earlier for earlier, later in zip(self.periods, self.periods[1:], strict=False)):
             raise ValueRangeError(f"periods is {self.periods}; expected ascending ones: modules are ordered fast to slow")

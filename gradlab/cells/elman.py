@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab._validate import require_one_of
+from gradlab._validate import require_callable, require_number, require_one_of
 from gradlab.cells import activations
 from gradlab.cells.base import (
     Array,
@@ -37,6 +37,9 @@ class Elman(Cell):
 
     def __init__(self, activation: str = "tanh", *, W: Init | None = None, U: Init | None = None) -> None:
         self.activation = activations.ALL[require_one_of("activation", activation, activations.ALL)]
+        for name, init in (("W", W), ("U", U)):
+            if init is not None:
+                require_callable(name, init, "(rng, shape), such as gradlab.inits.orthogonal()")
         self.default_W, self.default_U = W, U
 
     def __repr__(self) -> str:
@@ -101,6 +104,8 @@ def irnn(factor: float = 1.0, input_std: float = 0.001) -> Elman:
 
     The paper's factor is 1, and 0.01 for speech. At the start every singular value of J_t is 0 or `factor`.
     """
+    require_number("factor", factor)
+    require_number("input_std", input_std)
 
     def scaled_identity(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
         return factor * np.eye(*shape)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradlab._math import sigmoid, sigmoid_and_slope, tanh_and_slope
+from gradlab._math import one_minus_sigmoid, sigmoid, sigmoid_and_slope, tanh_and_slope
 from gradlab._validate import require_one_of
 from gradlab.cells.base import (
     Array,
@@ -116,7 +116,7 @@ class GRU(Cell):
             np.matmul(np.multiply(r, s_prev, out=keep), transpose(p["U_n"]), out=spare)
         spare += n
         tanh_and_slope(spare, n, to_n)
-        np.divide(to_z, z, out=keep)  # z'/z = 1 - z with all its digits
+        one_minus_sigmoid(pre[1], z, to_z, out=keep)
         to_n *= keep
         if self.reset == "after":
             to_r *= to_n

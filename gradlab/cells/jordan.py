@@ -150,7 +150,12 @@ class Jordan(Cell):
         return self._through(p, a, p["W"])
 
     def hidden_jacobian(self, p: dict[str, Any], a: Array) -> Array:
-        """dh_t/dh_{t-1} = diag(f'_t) U diag(g'_{t-1}) V for mu = 0 and t = 2..T: (T-1, *E, B, H, H), rank at most p."""
+        """dh_t/dh_{t-1} = diag(f'_t) U diag(g'_{t-1}) V for t = 2..T: (T-1, *E, B, H, H), rank at most p.
+
+        Error: ValueRangeError for mu > 0, where the hidden units are no state: s_{t-1} is not a function of h_{t-1}.
+        """
+        if self.mu:
+            raise ValueRangeError(f"mu is {self.mu:g}; expected 0: with decay h_t depends on more than h_(t-1)")
         H = p["H"]
         back = a[:-1, 0, ..., 2 * H :, None] * p["V"][..., None, :, :]
         return np.asarray(a[1:, 0, ..., :H, None] * np.matmul(p["U"][..., None, :, :], back))

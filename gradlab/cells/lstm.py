@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gradlab._math import sigmoid, sigmoid_and_slope, tanh_and_slope
+from gradlab._math import one_minus_sigmoid, sigmoid, sigmoid_and_slope, tanh_and_slope
+from gradlab._validate import require_flag, require_number
 from gradlab.cells.base import (
     Array,
     Cell,
@@ -46,6 +47,8 @@ class LSTM(Cell):
     """
 
     def __init__(self, *, peepholes: bool = False, coupled: bool = False, forget_gate: bool = True) -> None:
+        for name, value in (("peepholes", peepholes), ("coupled", coupled), ("forget_gate", forget_gate)):
+            require_flag(name, value)
         if coupled and not forget_gate:
             raise ValueRangeError("coupled is True and forget_gate is False; expected one of the two: coupling is i = 1 - f")
         self.peepholes, self.coupled, self.forget_gate = peepholes, coupled, forget_gate
@@ -77,6 +80,7 @@ class LSTM(Cell):
         A forget bias of 1 after Jozefowicz, Zaremba & Sutskever (2015); at 0 the memory halves every step. Without a
         forget gate it has no effect. Peepholes start at 0.
         """
+        require_number("forget_bias", forget_bias)
         G = len(self.gates)
         b = np.zeros(G * hidden_size)
         if "f" in self.gates:
@@ -157,7 +161,7 @@ class LSTM(Cell):
         sigmoid_and_slope(z[:-2], a_t[: G - 2], factors[: G - 2])  # i and f, as far as they have parameters
         tanh_and_slope(z[-2], g, to["g"])
         if self.coupled:
-            np.divide(to["f"], f, out=i)  # f'/f = 1 - f with all its digits
+            one_minus_sigmoid(z[0], f, to["f"], out=i)
             np.subtract(c_prev, g, out=spare)
             to["f"] *= spare
         elif self.forget_gate:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gradlab._math import sigmoid, sigmoid_and_slope, sigmoid_slope
-from gradlab._validate import require_count, require_number, require_one_of
+from gradlab._validate import require_count, require_flag, require_number, require_one_of
 from gradlab.cells.base import Array, Cell, Init, Params, outer_rows, row, rows, sum_rows, transpose, unrows
 from gradlab.errors import ValueRangeError
 
@@ -39,7 +39,7 @@ class SCRN(Cell):
             raise ValueRangeError(f"alpha is {alpha}; expected a decay between 0 and 1")
         # "current" is the paper, "previous" the code released with it
         self.context = require_one_of("context", context, ("current", "previous"))
-        self.alpha, self.learned = float(alpha), learned
+        self.alpha, self.learned = float(alpha), require_flag("learned", learned)
 
     def __repr__(self) -> str:
         return f"SCRN({self.context_size}, alpha={self.alpha:g}, learned={self.learned}, context={self.context!r})"

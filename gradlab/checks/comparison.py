@@ -59,7 +59,8 @@ def compare(name: str, value: Array, oracle: Array, scale: Array, rtol: float = 
     with np.errstate(all="ignore"):
         gap = np.abs(value - oracle)
         error = np.where(gap == 0.0, 0.0, gap / scale)
-    error = np.where(np.isfinite(value) & np.isfinite(oracle) & ~np.isnan(error), error, np.inf)
+    judged = np.isfinite(value) & np.isfinite(oracle) & np.isfinite(scale) & (scale >= 0) & ~np.isnan(error)
+    error = np.where(judged, error, np.inf)
     worst = np.unravel_index(int(np.argmax(error)), error.shape)
     return Comparison(
         name=name,

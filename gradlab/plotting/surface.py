@@ -35,9 +35,9 @@ def plot_surface_3d(ax: Any, x: Array, y: Array, values: Array) -> None:
         grid_y,
         np.where(np.isfinite(values), values, np.nan),
         cmap="cividis",
-        linewidth=0.1,
-        edgecolor="#00000022",
+        linewidth=0,
         rcount=len(y),
         ccount=len(x),
-        antialiased=True,
+        antialiased=False,
+        rasterized=True,
     )

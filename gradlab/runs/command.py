@@ -49,14 +49,16 @@ verdicts:
 {words}
 
 exit status: 0 done, 2 usage, 3 a stored result cannot be read, 5 the folder cannot be written,
-6 an analysis crashed or a ground truth fails (the others are kept), 130 interrupted (what was finished is kept)""",
+6 an analysis crashed or a ground truth fails (the others are kept), 130 or 143 interrupted (what was finished is kept)""",
     )
     parser.add_argument("stems", metavar="STEM", nargs="*", help="analyses to run; all of them if none is named")
     parser.add_argument("--list", action="store_true", help="list the analyses and their claims, and stop")
     parser.add_argument("--quick", action="store_true", help=f"small runs, written to {default.name}/quick and stamped")
     parser.add_argument("--redraw", action="store_true", help="draw again from stored results; computes nothing")
     parser.add_argument("--out", metavar="DIR", type=Path, help=f"folder for the results (default: {default.name})")
-    parser.add_argument("--seed", metavar="N", type=_seed, default=Options.seed, help="random seed (default: %(default)s)")
+    parser.add_argument(
+        "--seed", metavar="N", type=_seed, help=f"random seed (default: {Options.seed}); others go to {default.name}/seed-N"
+    )
     parser.add_argument("--debug", action="store_true", help="print the traceback of an analysis that crashes")
     return parser
 
@@ -134,8 +136,14 @@ def _main(analyses: Mapping[str, Analysis], options: argparse.Namespace, folder:
             print(f"{stem:18}{analysis.CLAIM}{lacking}")
         sys.stdout.flush()
         return DONE
+    if options.redraw and options.seed is not None:
+        _say(program, "--seed has no meaning beside --redraw, which computes nothing; drop one of the two")
+        return USAGE
+    seed = Options.seed if options.seed is None else options.seed
     out = options.out or (folder / "quick" if options.quick else folder)
-    settings = Options(out, "quick" if options.quick else "full", options.seed, options.redraw, options.debug)
+    if options.out is None and seed != Options.seed:  # what is published comes from one seed
+        out = out / f"seed-{seed}"
+    settings = Options(out, "quick" if options.quick else "full", seed, options.redraw, options.debug)
     stems = list(dict.fromkeys(options.stems)) or list(analyses)
     outcomes: list[Outcome] = []
     refused: ResourceRefused | None = None
@@ -146,6 +154,8 @@ def _main(analyses: Mapping[str, Analysis], options: argparse.Namespace, folder:
         if not outcomes:
             raise
     terminal = _Console(highlight=False)
+    if options.quick:
+        print("quick: small runs to see that all works; the verdicts are those of the full runs")
     print_outcomes(terminal if terminal.is_terminal else _Console(highlight=False, width=120), analyses, outcomes)
     sys.stdout.flush()
     if refused is not None:
@@ -154,7 +164,7 @@ def _main(analyses: Mapping[str, Analysis], options: argparse.Namespace, folder:
         left = [stem for stem in stems if stem not in {outcome.stem for outcome in outcomes}]
         print(f"{program}: interrupted; finished results are kept in {out}, not done: {', '.join(left)}", file=sys.stderr)
         return status
-    if readme is not None and out == folder and not options.quick:
+    if readme is not None and out == folder and not options.quick and seed == Options.seed:
         refresh_readme(readme, analyses, folder)
     bad = [outcome for outcome in outcomes if outcome.state in ("crashed", "broken", "unreadable")]
     for outcome in bad:

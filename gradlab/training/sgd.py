@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gradlab._validate import require_positive
 from gradlab.backward import bptt
 from gradlab.batch import Batch
-from gradlab.errors import NumericalError, ShapeError
+from gradlab.errors import DTypeError, NumericalError, ShapeError
 from gradlab.forward_pass import checked_params
 from gradlab.losses import Loss
 from gradlab.network import Network
@@ -54,11 +54,12 @@ def sgd(
     `clip_norm`: rescale each member's gradient of all parameters jointly to at most this norm.
     `progress(updates done)` is called after each update.
 
-    Errors: NumericalError with the update and the place if a loss or gradient is not finite; the parameters
-    are those before that update.
+    Errors: NumericalError with the update and the place if a loss, a gradient or a parameter is not finite.
     """
     if clip_norm is not None:
         clip_norm = require_positive("clip_norm", clip_norm)
+    if isinstance(batches, Batch):
+        raise DTypeError("batches is one Batch; expected an iterable of them; try [batch] * updates")
     start = checked_params(net, params)
     members = np.broadcast_shapes(*(net.ensemble_shape(key, value) for key, value in start.items()))
     current = {key: np.array(np.broadcast_to(start[key], members + own)) for key, own in net.shapes.items()}
@@ -66,6 +67,12 @@ def sgd(
     workspace = Workspace()
     losses, norms, path = [], [], [dict(current)] if keep_path else []
     for update, batch in enumerate(batches):
+        own = batch.inputs.shape[1:-2] if isinstance(batch, Batch) and isinstance(batch.inputs, np.ndarray) else ()
+        if len(own) > len(members) or any(n not in (1, m) for n, m in zip(own[::-1], members[::-1], strict=False)):
+            raise ShapeError(
+                f"inputs have ensemble axes {own}, the parameters {members}; expected parameters for each member; "
+                "stack one net.init for each"
+            )
         record = bptt(net, current, batch, loss, keep=("adjoints",), initial_states=initial_states, workspace=workspace)
         if not record.status.ok:
             raise NumericalError(f"update {update}: {record.status}; {_advice(rates, clip_norm)}")

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import threadpoolctl
 
-from analyses import ALL
+from analyses import ALL, speed
 from gradlab.runs import Options
 from gradlab.runs.runner import generator
 
@@ -17,7 +17,7 @@ from gradlab.runs.runner import generator
 def _computed(stem):
     if stem == "speed":  # synthetic: real times differ from run to run, and torch is optional
         rng = np.random.default_rng(1)
-        times = {f"{name}_seconds": rng.uniform(0.01, 0.03, (5, 2)) for name in ("LSTM", "Elman")}
+        times = {f"{name}_seconds": rng.uniform(0.01, 0.03, (5, 2)) for name in speed.ROWS}
         return {"torch_version": np.frombuffer(b"2.13.0", np.uint8), "torch_threads": np.array(2), **times}
     with threadpoolctl.threadpool_limits(1):  # as the runner does: small products are slow with more
         return ALL[stem].compute(generator(Options.seed, stem), "quick")

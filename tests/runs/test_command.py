@@ -31,7 +31,9 @@ DOCUMENT = f"# Title\n\ntext | text\n{BEGIN}\nold table\n{END}\nlast line, no ne
 
 
 def call(analyses, folder, *argv, readme=None):
-    """The exit status, whether returned or raised by argparse."""
+    """The exit status, whether returned or raised by argparse. With a seed of its own, into `folder` all the same."""
+    if "--seed" in argv and "--out" not in argv:
+        argv = (*argv, "--out", str(folder))
     try:
         return main(analyses, argv, folder=folder, readme=readme)
     except SystemExit as ended:
@@ -130,6 +132,19 @@ def test_unknown_flags_abbreviations_and_missing_values_are_usage_errors(tmp_pat
     assert "Traceback" not in err
     assert (out, calls) == ("", [])
     assert not (tmp_path / "f").exists()
+
+
+def test_another_seed_than_the_published_one_writes_beside_the_published_results(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(DOCUMENT, encoding="utf-8")
+    assert main({"alpha": toy()}, ["--seed", "7"], folder=tmp_path / "figures", readme=readme) == 0
+    assert files(tmp_path / "figures") == {f"seed-7/{name}" for name in files_of("alpha")}
+    assert readme.read_text(encoding="utf-8") == DOCUMENT
+
+
+def test_a_seed_beside_redraw_is_a_usage_error(tmp_path, capsys):
+    assert call({"alpha": toy()}, tmp_path, "--redraw", "--seed", "7") == 2
+    assert "--seed has no meaning beside --redraw" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**63 - 1])
@@ -392,7 +407,7 @@ def test_redraw_computes_nothing_and_changes_pictures_and_conclusion_only(tmp_pa
     assert call({"alpha": toy()}, tmp_path, "--seed", "5") == 0
     before, told = contents(tmp_path, "alpha", ENDINGS), summary(tmp_path, "alpha")
     again = toy(compute=crash(RuntimeError("computed")), draw=other_draw, check=verdict("depends", "on taste", {"number": 2.0}))
-    assert call({"alpha": again}, tmp_path, "--redraw", "--seed", "6") == 0
+    assert call({"alpha": again}, tmp_path, "--redraw") == 0
     after = contents(tmp_path, "alpha", ENDINGS)
     assert {ending for ending in ENDINGS if after[ending] != before[ending]} == {"json", "pdf", "png"}
     decided = {"verdict": {"word": "depends", "sentence": "on taste"}, "numbers": {"number": 2.0}, "ground_truths": []}
