@@ -245,19 +245,21 @@ def draw(result: Mapping[str, Array]) -> Any:
 
     every = max(1, len(w) // 80)
     plotting.plot_surface_3d(relief, w[::every], b[::every], E[::every, ::every])
-    shown = slice(0, 30)  # the first updates; later ones go up and down the cliff many times
+    steps = np.hypot(np.diff(result["path_w"][0]), np.diff(result["path_b"][0]))
+    kick = int(np.argmax(steps > 0.2)) if (steps > 0.2).any() else len(steps)
+    shown = slice(0, kick + 6)  # later updates go up and down the cliff many times
     for k, (_, colour, line, _) in enumerate(ways):
         path_w, path_b, path_E = (result[f"path_{axis}"][k][shown] for axis in "wbE")
         inside = (path_w >= w[0]) & (path_w <= w[-1]) & (path_b >= b[0]) & (path_b <= b[-1])
         path = (np.where(inside, values, np.nan) for values in (path_w, path_b, path_E + 0.01))
         relief.plot(*path, color=colour, linestyle=line, linewidth=1.1, zorder=10, path_effects=rim)
-    relief.view_init(elev=38, azim=-35)
+    relief.view_init(elev=32, azim=-62)
     relief.set_xlabel("$w$", labelpad=-6)
     relief.set_ylabel("$b$", labelpad=-6)
     relief.set_zlabel("$E$", labelpad=-6)
     relief.tick_params(pad=-3, labelsize=6)
-    relief.set_box_aspect((1.0, 1.0, 0.6), zoom=0.92)
-    relief.set_title("$\\bf{b}$  the first 30 updates on the relief", loc="left")
+    relief.set_box_aspect((1.0, 1.0, 0.7), zoom=0.78)
+    relief.set_title(f"$\\bf{{b}}$  the relief, and {kick + 5} updates", loc="left")
 
     solved = (result["final_loss"] < SOLVED).mean(axis=-1)
     for k, (label, colour, line, marker) in enumerate(ways):
@@ -270,7 +272,7 @@ def draw(result: Mapping[str, Array]) -> Any:
     cross.axvline(0.0, color=plotting.COLOURS["grey"], linewidth=0.6)
     on_wall = float(np.hypot(*result["on_wall"][1:]))
     cross.plot(0.0, on_wall, "o", color=plotting.COLOURS["black"], markersize=3.5)
-    slopes = f"on the wall {on_wall:.0f}\n($|dE/dw|$ {abs(result['on_wall'][1]):.0f}, $|dE/db|$ {abs(result['on_wall'][2]):.0f})"
+    slopes = f"on the wall {on_wall:.0f}\n$|dE/dw|$ {abs(result['on_wall'][1]):.0f}\n$|dE/db|$ {abs(result['on_wall'][2]):.0f}"
     cross.annotate(slopes, (0.0, on_wall), xytext=(5, -2), textcoords="offset points", fontsize=6.5)
     top = int(np.argmax(result["beside_norm"]))
     place = 1e5 * result["beside_offset"][top], result["beside_norm"][top]

@@ -161,13 +161,14 @@ def draw(result: Mapping[str, Array]) -> Any:
     left, right = figure.subplots(1, 2)
     left.semilogy(result["w"], result["y"], label=r"output $y_{1000}$", **plotting.LINES["first"])
     left.semilogy(result["w"], result["dy"], label=r"gradient $dy_{1000}/dw$", **plotting.LINES["second"])
-    for k, offset, side in ((0, (-6, 5), "right"), (2, (6, -8), "left")):
+    for k, offset, side in ((0, (6, -9), "left"), (2, (6, -8), "left")):
         w, y = result["examples"][k], result["example_y"][k]
         left.plot(w, y, "o", color=plotting.COLOURS["black"], markersize=3.5, zorder=5)
         label = f"{w:g}$^{{999}}$ = {y:.1f}" if k == 0 else f"{w:g}$^{{999}}$ = {y:.3g}"
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
         left.annotate(label, (w, y), xytext=offset, textcoords="offset points", fontsize=7, ha=side, bbox=box, zorder=4)
     left.set_xticks([0.98, 0.99, 1.0, 1.01, 1.02])
+    left.set_xlim(0.979, 1.0245)
     left.set_xlabel("recurrent weight $w$")
     left.set_ylabel("value (log scale)")
     left.legend(loc="upper left")
@@ -180,9 +181,9 @@ def draw(result: Mapping[str, Array]) -> Any:
         right.loglog(result["learning_rates"], moved, label=f"from $w$ = {start:g}", **plotting.LINES[line])
         rate = ideal_rates(result)[k]
         right.plot(rate, 0.01, "o", color=plotting.COLOURS["black"], markersize=3.5, zorder=5)
-        side, shift = ("left", 5) if k == 0 else ("right", -12)
-        right.annotate(f"rate {rate:.2g}", (rate, 0.01), xytext=(shift, -10), textcoords="offset points", fontsize=7, ha=side)
+        right.annotate(f"rate {rate:.2g}", (rate, 0.01), xytext=(5, -10), textcoords="offset points", fontsize=7)
     plotting.reference_line(right, 0.01, "step that solves the task", 1e-10)
+    right.set_xlim(1e-17, 1e4)  # room for the second label
     right.set_xlabel("learning rate")
     right.set_ylabel(r"change of $w$ by one step")
     right.legend(loc="upper left")
