@@ -32,7 +32,13 @@ StepVJP = Callable[[Params, Array, Array, Array, int], tuple[Params, Array, Arra
 
 
 class Cell:
-    """Base class of all cells; states the contract and holds the defaults."""
+    """Base class of all cells; states the contract and holds the defaults.
+
+    Needed: `init` and `step`. Worth adding to a cell of your own is the adjoint of one step for the cotangent `delta`
+    (*E, B, S), `vjp(params, x_t, s_prev, delta, t) -> (dtheta, dx_t, ds_prev)`, dtheta as `params` in keys and shapes;
+    `gradlab.checks.check_cell` holds it against a complex step of `step`. For a state of several parts: `state_size`,
+    `parts`, `output`.
+    """
 
     gates: tuple[str, ...] = ()
     """Names of the gates, in the order in which `gate_values` lists them and W, U, b stack them."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,23 @@ import numpy.typing as npt
 from gradlab._derivatives import complex_step, richardson
 from gradlab.errors import DTypeError, NumericalError
 
-if TYPE_CHECKING:
-    from gradlab.cells.base import Cell, Params
-
 Array = npt.NDArray[Any]
+Params = dict[str, Array]
+
+
+class Cell(Protocol):
+    """What differentiation needs of a cell (`gradlab.cells.base.Cell` is one)."""
+
+    @property
+    def vjp(self) -> Callable[[Params, Array, Array, Array, int], tuple[Params, Array, Array]] | None:
+        """The adjoint of one step, if the cell has it in closed form."""
+
+    def step(self, params: Params, x_t: Array, s_prev: Array, t: int) -> Array:
+        """One step."""
+
+    def output(self, s: Array, s_prev: Array) -> Array:
+        """What the layer emits."""
+
 
 REMEDY = (
     "use functions that carry complex numbers (np.sqrt((z*z).sum()) for np.linalg.norm, np.where(z.real < 0, -z, z) "
