@@ -31,7 +31,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0.dev0"
+from gradlab._version import __version__
 
 if TYPE_CHECKING:
     from gradlab import analysis, cells, checks, errors, inits, losses, plotting, runs, tasks, training

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._files import read_npz, write_npz
+from gradlab._version import __version__
 from gradlab.errors import FormatError, ValueRangeError
 from gradlab.status import OK, Status
 
@@ -166,6 +167,4 @@ def _layer(key: str, entry: Mapping[str, Any], arrays: Mapping[str, Array]) -> L
 
 def versions() -> dict[str, str]:
     """Versions of what computes: part of every provenance."""
-    from gradlab import __version__
-
     return {"gradlab": __version__, "python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine()}
