@@ -8,9 +8,9 @@ import gradlab
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")
 pytestmark = pytest.mark.peer
 
-# Two correct float64 implementations differ by rounding only: max|a-b| <= BOUND * max|b| for each array. Deep stacks
-# with weights of size 1 amplify rounding; one layer keeps 1e-12.
-BOUND, ONE_LAYER = 1e-11, 1e-12
+# Two correct float64 implementations differ by rounding only: max|a-b| <= BOUND * max|b| for each array. The largest
+# of the cases below is 6e-14 (4 layers amplify rounding); the bound leaves room for another BLAS.
+BOUND = 1e-12
 
 KINDS = {
     "tanh": (torch.nn.RNN, gradlab.Elman("tanh")),
@@ -100,26 +100,25 @@ def test_outputs_final_states_and_all_gradients_equal_torch(kind, seed):
     pair = Pair(kind, seed)
     y, final, x, h_0, c_0 = pair.run_torch()
     record = pair.run_gradlab()
-    bound = ONE_LAYER if pair.layers == 1 else BOUND
-    assert relative(record.outputs, y) <= bound
-    assert relative(record.input_gradient, x.grad) <= bound
+    assert relative(record.outputs, y) <= BOUND
+    assert relative(record.input_gradient, x.grad) <= BOUND
     H = pair.H
     for k, (name, suffix) in enumerate(pair.names.items()):
         layer, module = record.layers[name], pair.module
         h_n = final[0][k] if kind == "lstm" else final[k]
-        assert relative(layer.series("states", "h")[-1], h_n) <= bound
-        assert relative(layer.series("adjoints", "h")[0], h_0.grad[k]) <= bound
+        assert relative(layer.series("states", "h")[-1], h_n) <= BOUND
+        assert relative(layer.series("adjoints", "h")[0], h_0.grad[k]) <= BOUND
         if kind == "lstm":
-            assert relative(layer.series("states", "c")[-1], final[1][k]) <= bound
-            assert relative(layer.series("adjoints", "c")[0], c_0.grad[k]) <= bound
+            assert relative(layer.series("states", "c")[-1], final[1][k]) <= BOUND
+            assert relative(layer.series("adjoints", "c")[0], c_0.grad[k]) <= BOUND
         for ours, theirs in (("W", "weight_ih"), ("U", "weight_hh"), ("b", "bias_ih")):
             gradient = record.gradients[f"{name}.{ours}"]
-            assert relative(gradient, getattr(module, theirs + suffix).grad) <= bound, f"{name}.{ours}"
+            assert relative(gradient, getattr(module, theirs + suffix).grad) <= BOUND, f"{name}.{ours}"
         # A merged bias has the gradient that both of theirs have; the GRU's second candidate bias its own.
         second = record.gradients[f"{name}.b"].copy()
         if kind == "gru":
             second[2 * H :] = record.gradients[f"{name}.b_hn"]
-        assert relative(second, getattr(module, "bias_hh" + suffix).grad) <= bound, f"{name}, second bias"
+        assert relative(second, getattr(module, "bias_hh" + suffix).grad) <= BOUND, f"{name}, second bias"
 
 
 def test_the_cases_cover_depth_directions_and_ragged_batches():
@@ -155,9 +154,9 @@ def test_total_adjoints_equal_the_gradients_that_torch_retains_on_an_unrolled_ls
     record = gradlab.bptt(net, params, gradlab.Batch(x, target), gradlab.mean_squared_error)
     layer = record.layers["0"]
     for t, (c_t, h_t) in enumerate(kept, start=1):
-        assert relative(layer.series("adjoints", "h")[t], h_t.grad) <= ONE_LAYER
+        assert relative(layer.series("adjoints", "h")[t], h_t.grad) <= BOUND
         # torch retains dL/dc_t as it arrives from the next step and from h_t together: in our state (c, h) the
         # share through h_t belongs to h, so add it back.
         gates, s = layer.gates, layer.series("states")
         through_h = layer.series("adjoints", "h")[t] * gates["o"][t - 1] * (1.0 - np.tanh(s[t, :, :H]) ** 2)
-        assert relative(layer.series("adjoints", "c")[t] + through_h, c_t.grad) <= ONE_LAYER
+        assert relative(layer.series("adjoints", "c")[t] + through_h, c_t.grad) <= BOUND
