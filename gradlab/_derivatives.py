@@ -53,16 +53,20 @@ def richardson(f: Callable[[Array], Array], x: Array, v: Array, h0: float = 1e-2
 
     Central differences at h0, h0/2, ... extrapolated to h = 0. Of the extrapolation table's diagonal, the
     entry that differs least from its predecessor is returned, entry by entry; the difference, and the
-    rounding error of the differences it stands on, are the error estimate.
+    rounding error of the differences it stands on, are the error estimate. A function that computes in float32 has its
+    larger rounding error in the estimate.
     """
-    eps = np.finfo(float).eps
+    eps = float(np.finfo(float).eps)
     moved = np.broadcast_to(v, x.shape) != 0.0
     reach = float(np.max(np.abs(x / np.where(moved, v, 1.0)), initial=0.0, where=moved))  # x + h v is rounded too
     best = error = np.zeros(0)
     previous: list[Array] = []
     for level in range(levels):
         h = h0 / 2.0**level
-        upper, lower = f(x + h * v), f(x - h * v)
+        upper, lower = np.asarray(f(x + h * v)), np.asarray(f(x - h * v))
+        if upper.dtype == np.float32:
+            eps = float(np.finfo(np.float32).eps)
+            upper, lower = upper.astype(float), lower.astype(float)
         row = [np.asarray((upper - lower) / (2.0 * h))]
         for k, coarse in enumerate(previous):
             row.append(row[k] + (row[k] - coarse) / (4.0 ** (k + 1) - 1.0))

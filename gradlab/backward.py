@@ -126,10 +126,12 @@ def sweep_levels(
     gradients: dict[str, Array],
     workspace: Workspace | None = None,
     progress: Callable[[int, int], None] | None = None,
+    pre_adjoints: dict[str, Array] | None = None,
 ) -> tuple[dict[str, LayerRecord], Array | None]:
     """All levels from the top down: records by layer and dL/dx (if kept), given dL/d(outputs) `dy` of the top level's layers.
 
-    `dy` is in each layer's processing order. The layers' gradients are added to `gradients`.
+    `dy` is in each layer's processing order. The layers' gradients are added to `gradients`, the adjoints of their
+    pre-activations (T, *E, B, K) to `pre_adjoints` if it is given.
     """
     layers: dict[str, LayerRecord] = {}
     dx: Array | None = None
@@ -138,6 +140,8 @@ def sweep_levels(
         for layer in net.levels[depth]:
             one = run.runs[layer.name]
             layers[layer.name], da = _sweep(one, dy[layer.name], keep, gradients, workspace)
+            if pre_adjoints is not None:
+                pre_adjoints[layer.name] = da
             if depth or "input_gradient" in keep:
                 back = layer.cell.input_grad(one.p, da)
                 parts.append(flip(back, run.lengths) if layer.reverse else back)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from gradlab.checks.contract import CONTRACT, Example
+from gradlab._validate import require_count
+from gradlab.cells.completed import as_cell
+from gradlab.checks.blocks import block_products
+from gradlab.checks.comparison import RTOL
+from gradlab.checks.contract import CONTRACT, NEEDS_COMPLEX
+from gradlab.checks.control import Control
+from gradlab.checks.doubts import Kinks
+from gradlab.checks.example import Example, random_example
+from gradlab.checks.judgement import Word
+from gradlab.checks.network import check_example
+from gradlab.checks.oracle import Choice
+from gradlab.checks.report import GradientReport, Report, plain
 from gradlab.errors import DTypeError, GradientMismatch, NumericalError
-from gradlab.network import Network
 
-Word = Literal["PASS", "FAIL", "UNRESOLVED"]
+CONTRACT_RTOL = 1e-10
+"""Of closed forms of the cell against others: sums in another order, through a few steps."""
 
 
 @dataclass(frozen=True)
@@ -25,45 +36,107 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
-class CellReport:
-    """What the contract says about a cell. `str` of it is the report; `raise_for_failure` turns it into an exception."""
+class CellReport(Report):
+    """What the checks say about a cell. `str` of it is the report; `raise_for_failure` turns it into an exception.
 
-    cell: str
+    `gradients`: the untied check of a single layer and of a ragged stack. `results`: the rest of the contract.
+    `without`: what the cell cannot do, which is no fault. `shrunk`: the smallest sizes at which a gradient is still wrong.
+    """
+
+    gradients: tuple[GradientReport, ...]
     results: tuple[CheckResult, ...]
+    without: tuple[str, ...] = ()
+    shrunk: str | None = None
 
     @property
-    def verdict(self) -> Word:
-        """FAIL if a check failed, UNRESOLVED if none could be decided, else PASS."""
-        words = [result.verdict for result in self.results]
-        return "FAIL" if "FAIL" in words else "PASS" if "PASS" in words else "UNRESOLVED"
+    def reasons(self) -> tuple[str, ...]:
+        found = [reason for report in self.gradients for reason in report.reasons]
+        found += ["oracle-disagrees"] * any(result.verdict == "UNRESOLVED" for result in self.results)
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def control(self) -> Control | None:
+        """The negative control of the gradients."""
+        return next((report.control for report in self.gradients if report.control is not None), None)
 
     def __str__(self) -> str:
-        count = {word: sum(result.verdict == word for result in self.results) for word in ("PASS", "FAIL", "UNRESOLVED")}
-        passed, failed, unresolved = (count[word] for word in ("PASS", "FAIL", "UNRESOLVED"))
-        lines = [f"{self.cell}: {self.verdict}, {passed} checks passed, {failed} failed, {unresolved} unresolved"]
+        words = [report.verdict for report in self.gradients] + [result.verdict for result in self.results]
+        passed, failed, unresolved = (words.count(word) for word in ("PASS", "FAIL", "UNRESOLVED"))
+        lines = [f"{self.subject}: {self.verdict}, {passed} checks passed, {failed} failed, {unresolved} unresolved"]
         lines += [f"  {r.verdict.lower()} {r.name}: {r.detail}" for r in self.results if r.verdict != "PASS"]
+        lines += [f"  without {text}" for text in self.without]
+        for report in self.gradients:
+            lines += ["", str(report)]
+        lines += [f"shrunk to  {self.shrunk}"] if self.shrunk else []
         return "\n".join(lines)
 
-    def raise_for_failure(self) -> None:
-        """Raise GradientMismatch with the whole report if a check failed."""
-        if self.verdict == "FAIL":
-            raise GradientMismatch(str(self))
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return {
+            "subject": self.subject,
+            "verdict": self.verdict,
+            "gradients": [report.as_json() for report in self.gradients],
+            "results": [plain(result) for result in self.results],
+            "without": list(self.without),
+            "shrunk": self.shrunk,
+        }
 
 
-def check_cell(cell: Any, *, input_size: int = 2, hidden_size: int = 3, layers: int = 2, seed: int = 0) -> CellReport:
-    """Hold every derivative of `cell` against a complex step of its `step`, on one small random network.
+def check_cell(
+    cell: Any,
+    *,
+    steps: int = 5,
+    batch: int = 2,
+    input_size: int = 2,
+    hidden_size: int = 3,
+    layers: int = 2,
+    seed: int = 0,
+    oracle: Choice = "auto",
+    rtol: float = RTOL,
+    kink: Kinks = "interval",
+    control: bool = True,
+) -> CellReport:
+    """Hold every derivative of `cell`, an object with `init` and `step` and whatever closed forms it has, against exact ones.
 
-    A stack of `layers`, 5 steps, 2 sequences of unequal length, random initial states and weights of size 1. A check passes
-    only by a relative criterion. UNRESOLVED: the check needs what the cell does not have, or its oracle is not to be trusted.
+    The contribution of every step and row to every gradient is compared, for a single layer and for a stack of `layers` over
+    rows of unequal lengths, so that a mismatch is named by parameter, gate, step and row; then the rest of the
+    contract: values, Jacobians, linearity, causality, chunks, ensembles, complex numbers, float32.
+    All numbers are drawn from `seed`: weights, inputs and initial states of size 1.
+    `oracle`, `kink`: as in `check_example`. `rtol`: of the gradients. `control`: alter what the backward pass returned and
+    demand that each alteration is rejected; if one is not, the check has no power there and the verdict is FAIL.
+
+        >>> import gradlab
+        >>> gradlab.checks.check_cell(gradlab.GRU()).verdict
+        'PASS'
+
+    Errors: DTypeError if `cell` lacks init or step.
     """
-    rng = np.random.default_rng(seed)
-    net = Network(cell, input_size, hidden_size, num_layers=layers)
-    params = {key: rng.uniform(-1.0, 1.0, shape) for key, shape in net.shapes.items()}
-    x = rng.uniform(-1.0, 1.0, (5, 2, input_size))
-    initial = {layer.name: rng.uniform(-1.0, 1.0, (2, layer.state_size)) for layer in net.layers}
-    cotangent = rng.uniform(0.5, 1.5, (5, 2, net.top_size)) * rng.choice([-1.0, 1.0], (5, 2, net.top_size))
-    example = Example(net, params, x, initial, cotangent, np.array([5, 3]))
-    return CellReport(repr(net.cell), tuple(_run(check, example) for check in CONTRACT))
+    cell = as_cell(cell)
+    sizes: dict[str, Any] = {"T": steps, "B": batch, "D": input_size, "H": hidden_size}
+    for name, value in zip(("steps", "batch", "input_size", "hidden_size", "layers"), (*sizes.values(), layers), strict=True):
+        require_count(name, value)
+    single = replace(random_example(cell, **sizes, seed=seed), rtol=rtol)
+    stack = replace(random_example(cell, **sizes, seed=seed + 1, ragged=True, num_layers=layers, output_size=2), rtol=rtol)
+    gradients = (
+        check_example(single, oracle=oracle, kink=kink, control=control),
+        check_example(stack, oracle=oracle, kink=kink),
+    )
+    results: list[CheckResult] = []
+    without: list[str] = []
+    for check in CONTRACT:
+        found = [_run(check, replace(example, rtol=max(CONTRACT_RTOL, rtol))) for example in (single, stack)]
+        worst = max(found, key=lambda result: ("PASS", "UNRESOLVED", "FAIL").index(result.verdict))
+        if check in NEEDS_COMPLEX and worst.verdict == "UNRESOLVED":
+            without.append(f"{worst.name}: {worst.detail}")
+        else:
+            results.append(worst)
+    results.append(_blocks(cell, seed, oracle))
+    if gradients[0].control is not None and not gradients[0].control.passed:
+        results.append(CheckResult("negative control", "FAIL", str(gradients[0].control)))
+    words = [report.verdict for report in gradients] + [result.verdict for result in results]
+    verdict: Word = "FAIL" if "FAIL" in words else "UNRESOLVED" if "UNRESOLVED" in words else "PASS"
+    shrunk = _shrunk(cell, sizes, seed, oracle) if any(report.verdict == "FAIL" for report in gradients) else None
+    return CellReport(repr(cell), verdict, gradients, tuple(results), tuple(without), shrunk)
 
 
 def _run(check: Callable[[Example], None], example: Example) -> CheckResult:
@@ -75,3 +148,35 @@ def _run(check: Callable[[Example], None], example: Example) -> CheckResult:
     except (NumericalError, DTypeError) as error:
         return CheckResult(name, "UNRESOLVED", str(error))
     return CheckResult(name, "PASS")
+
+
+def _blocks(cell: Any, seed: int, oracle: Choice) -> CheckResult:
+    """The dot-product test at a size that the untied check cannot reach."""
+    name = "block products at T = 20, H = 16"
+    example = random_example(cell, T=20, B=3, D=4, H=16, seed=seed, scale=0.25)
+    try:
+        wrong = [found for found in block_products(example, np.random.default_rng(seed), oracle) if not found.passed]
+    except (NumericalError, DTypeError) as error:
+        return CheckResult(name, "UNRESOLVED", str(error))
+    if not wrong:
+        return CheckResult(name, "PASS")
+    worst = max(wrong, key=lambda found: found.error)
+    return CheckResult(
+        name,
+        "FAIL",
+        f"{len(wrong)} blocks differ ({', '.join(found.name for found in wrong[:6])}); worst error/S {worst.error:.1e}",
+    )
+
+
+def _shrunk(cell: Any, sizes: dict[str, Any], seed: int, oracle: Choice) -> str | None:
+    """The smallest sizes, in the order T, H, B, D, at which some gradient of a single layer is wrong."""
+    ranges = [
+        (T, B, D, H) for T in range(1, sizes["T"] + 1) for H in (1, sizes["H"]) for B in (1, sizes["B"]) for D in (1, sizes["D"])
+    ]
+    for T, B, D, H in dict.fromkeys(ranges):
+        report = check_example(random_example(cell, T=T, B=B, D=D, H=H, seed=seed), oracle=oracle, replay=True)
+        if report.verdict == "FAIL":
+            worst = report.findings[0]
+            what = f"{worst.place} backward {worst.backward:.6e}, oracle {worst.oracle:.6e}"
+            return f"T={T} B={B} D={D} H={H}: {what}\nreplay     {report.replay}"
+    return None
