@@ -27,7 +27,7 @@ FLOORS = [
     "plotting",
     "diagnosis",
 ]
-FLOORS += ["report runs", "cli"]
+FLOORS += ["report runs", "cli", "__main__"]
 LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor.split()}
 
 FOREIGN = {
