@@ -241,7 +241,7 @@ class _Along:
                 exact.append(terms.sum())
                 scale.append(np.abs(terms).sum())
                 estimate.append((error * np.abs(cotangent)).sum() / size)
-                value.append((claim * v).sum() / size)
+                value.append(0.0 if self.single else float((claim * v).sum()))
             shape = (1, 1, *self.args[k].shape) if self.single else (1, 1, len(value))
             flat = list(claim.ravel()) if self.single else value
             a, n, S, unsure = (np.asarray(side, float).reshape(shape) for side in (flat, exact, scale, estimate))
@@ -271,6 +271,13 @@ def _doubts(
             quantity.oracle = np.full(quantity.value.shape, np.nan)  # it was not asked
             quantity.withhold(where, "oracle-disagrees")
         return None
+    if here.dtype == np.float32:
+        for quantity in quantities:
+            quantity.withhold(quantity.verdict == PASSED, "floor")
+        return (
+            "f computes in float32, whose differences cannot certify a gradient; let it compute in float64 "
+            "(JAX: jax_enable_x64, torch: .double())"
+        )
     if not np.isfinite(here).all():
         for quantity, where in everything:
             quantity.withhold(where, "nonfinite")
@@ -291,11 +298,6 @@ def _doubts(
         tiny = np.finfo(float).tiny / np.finfo(float).eps * max(1.0, float(np.abs(cotangent).max()))
         with np.errstate(all="ignore"):
             quantity.withhold((quantity.verdict == FAILED) & (np.abs(quantity.value - quantity.oracle) <= tiny), "floor")
-    if here.dtype == np.float32:
-        return (
-            "f computes in float32, whose differences cannot certify a gradient; let it compute in float64 "
-            "(JAX: jax_enable_x64, torch: .double())"
-        )
     return None
 
 

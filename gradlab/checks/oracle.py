@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 Choice = Literal["auto", "complex", "richardson"]
 CHOICES: tuple[Choice, ...] = ("auto", "complex", "richardson")
 
-AGREE = 1e-7
+AGREE = 1e-10
 """Complex step and Richardson agree if they differ by no more than this, relative, or 100 times Richardson's own estimate."""
 
 
