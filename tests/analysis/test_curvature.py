@@ -5,7 +5,6 @@ from decimal import Decimal, localcontext
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from strategies import examples
 
 import gradlab
 from gradlab import _math, cells
@@ -15,6 +14,7 @@ from gradlab.analysis.curvature import extreme_eigenvalues, hessian_trace, sharp
 from gradlab.analysis.hessian import Hessian, dense_hessian
 from gradlab.analysis.hessian_vector_product import hessian_vector_product
 from gradlab.analysis.spectral_density import spectral_density
+from gradlab.checks.strategies import examples
 from gradlab.errors import DTypeError, NumericalError, ResourceRefused, ShapeError, ValueRangeError
 
 MSE = gradlab.mean_squared_error

@@ -267,6 +267,9 @@ def tanh_matrix(N, gains, member, seed=3):
 class Leaky:
     """A user's cell: h_t = h_{t-1}/2 + tanh(U h_{t-1} + x_t)/2, nothing but `init` and `step`."""
 
+    def __repr__(self):
+        return "Leaky()"
+
     def init(self, rng, input_size, hidden_size):
         return {"W": rng.normal(size=(hidden_size, input_size)), "U": rng.normal(size=(hidden_size, hidden_size))}
 

@@ -118,10 +118,13 @@ def test_a_fault_in_one_gate_at_one_step_is_one_marked_cell_of_the_map_in_words(
     # The altered entries are the forget gate's: 1e-8 of each, and of S less.
     assert {place for place, text in found.items() if "✗" in text} == {("d0.U[f]", 2)}
     assert re.fullmatch(r"✗ [1-9]e-0[89]", found["d0.U[f]", 2])
-    assert {text for place, text in found.items() if place != ("d0.U[f]", 2)} == {"ok", ""}
+    # Each other cell says how far its worst entry is off, which is rounding.
+    others = {text for place, text in found.items() if place != ("d0.U[f]", 2) and text}
+    assert all(float(text) < 1e-11 for text in others)
     steps = {name: sum(text != "" for place, text in found.items() if place[0] == name) for name, _ in found}
     # States have the initial one besides.
-    assert steps == {"d0.U[f]": 4, "dx": 4, "ds 0": 5, "d0.W": 4, "d0.b": 4}
+    assert {name for name in steps if name.startswith("d0.U")} == {f"d0.U[{gate}]" for gate in "ifgo"}
+    assert {name: n for name, n in steps.items() if n != 4} == {"ds 0[c]": 5, "ds 0[h]": 5}
 
 
 def test_the_map_takes_the_worst_row_and_every_verdict_has_a_mark_of_its_own():
@@ -170,7 +173,7 @@ def test_every_finding_stands_in_a_table_with_all_its_digits_the_worst_first(dou
     assert errors == sorted(errors, reverse=True)
     assert [tag for tag, _ in reader.elements].count("details") == 2  # what is beyond the first rows unfolds
     texts = " ".join(reader.text)
-    assert "the last step is right and all before it is wrong" in texts
+    assert "the last step is right, and what lies before is wrong" in texts
     assert all(report["replay"] in texts for report in doubled["gradients"])
     assert "Shrunk to the smallest sizes that fail" in texts
 
@@ -187,7 +190,7 @@ def test_all_checks_of_a_cell_are_listed_with_their_verdict():
     assert [row[0] for row in table[3:]] == [one["name"] for one in report["results"]]
     assert {row[1] for row in table[1:]} == {"✓ PASS"}
     assert "Gradient checks: 1 PASS" in reader.text
-    assert {text for found in maps(reader) for text in found.values()} == {"ok", ""}
+    assert all(float(text) < 1e-11 for found in maps(reader) for text in found.values() if text)
     assert "alterations of the backward pass" in " ".join(reader.text)
 
 
