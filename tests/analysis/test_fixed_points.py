@@ -1,5 +1,7 @@
 """Fixed points, their stability, and the values of a parameter at which they are born: all against closed forms."""
 
+import importlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -361,7 +363,7 @@ def test_neighbours_find_what_the_starts_missed(monkeypatch):
     family = along(net, params, direction, values)
     # Starts from which every unit falls to the positive attractor alone.
     found = bifurcation(net, family, values, ZERO, starts=np.full((3, 1), 0.9))
-    monkeypatch.setattr("gradlab.analysis.bifurcation.SWEEPS", 0)
+    monkeypatch.setattr(importlib.import_module("gradlab.analysis.bifurcation"), "SWEEPS", 0)
     alone = bifurcation(net, family, values, ZERO, starts=np.full((3, 1), 0.9))
     assert (found.counts >= alone.counts).all()
     assert found.counts.sum() > alone.counts.sum()
@@ -383,7 +385,7 @@ def test_groups_of_values_change_nothing_and_descending_values_turn_the_diagram_
     _, whole = diagram(net, params, ("0.b", 0), values)
     _, turned = diagram(net, params, ("0.b", 0), values[::-1])
     np.testing.assert_allclose(turned.points[::-1], whole.points, rtol=1e-13)
-    monkeypatch.setattr("gradlab.analysis.bifurcation.AT_ONCE", 1)
+    monkeypatch.setattr(importlib.import_module("gradlab.analysis.bifurcation"), "AT_ONCE", 1)
     told = []
     _, parts = diagram(net, params, ("0.b", 0), values, progress=lambda *done: told.append(done))
     np.testing.assert_allclose(parts.points, whole.points, rtol=1e-13)

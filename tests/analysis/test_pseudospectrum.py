@@ -1,10 +1,11 @@
 """Pseudospectra against decompositions at every point, and against the distances that are known for normal matrices."""
 
+import importlib
+
 import numpy as np
 import pytest
 
 from gradlab import inits
-import importlib
 from gradlab.analysis.pseudospectrum import pseudospectrum, smallest_singular_values
 from gradlab.errors import DTypeError, ResourceRefused, ShapeError, ValueRangeError
 
