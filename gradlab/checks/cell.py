@@ -181,6 +181,6 @@ def _shrunk(cell: Any, sizes: dict[str, Any], seed: int, oracle: Choice, rtol: f
         report = check_example(random_example(cell, T=T, B=B, D=D, H=H, seed=seed, rtol=rtol), oracle=oracle, kink=kink)
         if report.verdict == "FAIL":
             worst = report.findings[0]
-            what = f"{worst.place} backward {worst.backward:.6e}, oracle {worst.oracle:.6e}"
+            what = f"{worst.place} backward {worst.backward:.9e}, oracle {worst.oracle:.9e}"
             return f"T={T} B={B} D={D} H={H}: {what}\nreplay     {report.replay}"
     return None
