@@ -113,10 +113,11 @@ def _doubt(
     if kink != "fail" and apart <= CHAOS:  # differences across a chaotic sequence would look like kinks
         kinks(check, quantities, cotangent, kink)
     if _fails(quantities):
+        floor(check, quantities)
+    if _fails(quantities):
         second_opinion(check, quantities, cotangent)
     if not _fails(quantities):
         return None, []
-    floor(check, quantities)
     example, rng = check.example, np.random.default_rng(1)
     local = [q for run in check.run.runs.values() for q in one_step_quantities(example, run, check.oracle, rng)]
     for name, run in check.run.runs.items():
