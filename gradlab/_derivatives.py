@@ -48,13 +48,15 @@ def complex_step_jacobian(f: Callable[[Array], Array], x: Array) -> Array:
     return out.reshape(out.shape[:-1] + x.shape)
 
 
-def richardson(f: Callable[[Array], Array], x: Array, v: Array, h0: float = 1e-2, levels: int = 5) -> tuple[Array, Array]:
+def richardson(
+    f: Callable[[Array], Array], x: Array, v: Array, h0: float = 1e-2, levels: int = 5, noise: Array | float = 0.0
+) -> tuple[Array, Array]:
     """Directional derivative of `f` at `x` along `v` and an estimate of its error; both of shape f(x).
 
     Central differences at h0, h0/2, ... extrapolated to h = 0. Of the extrapolation table's diagonal, the
     entry that differs least from its predecessor is returned, entry by entry; the difference, and the
-    rounding error of the differences it stands on, are the error estimate. A function that computes in float32 has its
-    larger rounding error in the estimate.
+    rounding error of the differences it stands on, are the error estimate. A function whose values are float32 has its
+    larger rounding error in the estimate. `noise`: what values carry beyond the rounding of their type, of the shape of f(x).
     """
     eps = float(np.finfo(float).eps)
     moved = np.broadcast_to(v, x.shape) != 0.0
@@ -73,7 +75,7 @@ def richardson(f: Callable[[Array], Array], x: Array, v: Array, h0: float = 1e-2
         if level == 0:
             best, error = row[-1], np.full(row[-1].shape, np.inf)
         else:
-            estimate = np.abs(row[-1] - previous[-1]) + eps * (np.abs(upper) + np.abs(lower) + np.abs(row[0]) * reach) / h
+            estimate = np.abs(row[-1] - previous[-1]) + eps * (np.abs(upper) + np.abs(lower) + np.abs(row[0]) * reach) / h + 2.0 * noise / h
             better = estimate < error
             best, error = np.where(better, row[-1], best), np.where(better, estimate, error)
         previous = row

@@ -90,9 +90,10 @@ class LSTM(Cell):
         return params | {f"p_{gate}": np.zeros(hidden_size) for gate in self._peeps}
 
     def step(self, params: Params, x_t: Array, s_prev: Array, t: int) -> Array:
-        c_prev, h_prev = np.split(s_prev, 2, axis=-1)
+        H = s_prev.shape[-1] // 2
+        c_prev, h_prev = s_prev[..., :H], s_prev[..., H:]
         pre = x_t @ transpose(params["W"]) + h_prev @ transpose(params["U"]) + row(params["b"])
-        a = dict(zip(self.gates, np.split(pre, len(self.gates), axis=-1), strict=True))
+        a = {gate: pre[..., k * H : (k + 1) * H] for k, gate in enumerate(self.gates)}
         for gate in ("i", "f"):
             if gate in self._peeps:
                 a[gate] = a[gate] + row(params[f"p_{gate}"]) * c_prev

@@ -16,7 +16,7 @@ from gradlab.checks.along import Along, Shift
 from gradlab.checks.comparison import Comparison, compare
 from gradlab.checks.example import Example
 from gradlab.checks.oracle import Choice, derivative, require_choice
-from gradlab.checks.untied import parts_of, preflight
+from gradlab.checks.untied import oracle_for, parts_of
 from gradlab.errors import NumericalError
 
 Array = npt.NDArray[Any]
@@ -36,7 +36,7 @@ def block_products(example: Example, rng: np.random.Generator, oracle: Choice = 
     require_choice(oracle)
     require_generator("rng", rng)
     net, params, record = example.net, example.params, example.record
-    chosen = preflight(net, oracle)
+    chosen = oracle_for(example, oracle)
     if not chosen.trusted:
         raise NumericalError(f"oracle {chosen}")
     gradient = record.input_gradient

@@ -19,7 +19,7 @@ from gradlab.checks.example import Example
 from gradlab.checks.gradients import run_steps
 from gradlab.checks.one_step import step_slopes
 from gradlab.checks.oracle import Oracle
-from gradlab.checks.untied import preflight
+from gradlab.checks.untied import oracle_for
 from gradlab.directions import live
 from gradlab.errors import GradientMismatch, NumericalError
 from gradlab.forward_pass import LayerPass, forward
@@ -45,7 +45,7 @@ def check_gradients_are_sums_of_contributions(example: Example) -> None:
 
 def check_jacobians(example: Example) -> None:
     """J_t and G_t = ds_t/dx_t equal exact differentiation of `step` over the full state, at every recorded state."""
-    oracle = preflight(example.net, "auto")
+    oracle = oracle_for(example, "auto")
     run = replay(example)
     for name, one in run.runs.items():
         kept = example.record.layers[name].series("jacobians")
@@ -176,7 +176,7 @@ def check_ensemble_equals_loop(example: Example) -> None:
 
 def check_complex_equals_real(example: Example) -> None:
     """The whole pass in complex128 has the real pass as its real part, and no imaginary part: second derivatives need it."""
-    if preflight(example.net, "complex").trusted is False:
+    if oracle_for(example, "complex").trusted is False:
         raise NumericalError("the cell does not carry complex numbers; exact second derivatives of it are not to be had")
     params = {k: v.astype(complex) for k, v in example.params.items()}
     record = example.run(params, example.x, example.initial)
@@ -187,7 +187,7 @@ def check_complex_equals_real(example: Example) -> None:
 
 def check_second_derivatives(example: Example) -> None:
     """Hessian-vector products, complex steps of the backward pass, are symmetric: <u, H v> = <v, H u>."""
-    if preflight(example.net, "complex").trusted is False:
+    if oracle_for(example, "complex").trusted is False:
         raise NumericalError("the cell does not carry complex numbers; exact second derivatives of it are not to be had")
     rng = np.random.default_rng(2)
     u, v = ({k: rng.uniform(-1.0, 1.0, value.shape) for k, value in example.params.items()} for _ in range(2))

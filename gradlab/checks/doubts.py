@@ -69,6 +69,12 @@ def kinks(check: Untied, quantities: list[Quantity], cotangent: Array, policy: K
             quantity.kinks |= inside
         elif policy == "unresolved":
             quantity.withhold(inside, "kink")
+    by_name = {quantity.name: quantity for quantity in quantities}
+    for quantity in quantities:  # a sum of contributions accepted at their kinks need not lie between slopes of its own
+        part = by_name.get(quantity.name.removesuffix(SUMMED))
+        if part is not None and part is not quantity and part.kinks.any():
+            quantity.oracle, quantity.scale = (v.sum(axis=(0, 1))[None, None] for v in (part.value, np.abs(part.value)))
+            quantity.judge()
 
 
 def second_opinion(check: Untied, quantities: list[Quantity], cotangent: Array) -> None:
@@ -106,9 +112,11 @@ def floor(check: Untied, quantities: list[Quantity]) -> None:
             slopes = step_slopes(run, own, check.oracle)
             G = np.abs(slopes["x"][0])  # (T, from, B, to)
             arrives = by_name[f"s {layer.name}"].scale.max(axis=-1)  # (T+1, B)
-            size = max([1.0, *(float(np.abs(v).max(initial=0.0)) for v in own.values())])
-            size = max(size, float(np.abs(run.x).max(initial=0.0)), float(np.abs(run.states).max()))
-            fresh = ULPS * np.finfo(float).eps * size * arrives + above + e.subnormal
+            weights = max([1.0, *(float(np.abs(v).max(initial=0.0)) for v in own.values())])
+            read = [np.abs(run.x).max(axis=-1), np.abs(run.states[:-1]).max(axis=-1), np.abs(run.states[1:]).max(axis=-1)]
+            size = np.maximum(weights, np.maximum.reduce(read))  # (T, B): what one step multiplies
+            fresh = ULPS * np.finfo(float).eps * arrives + above + e.subnormal
+            fresh[1:] *= size
             carried = np.array(np.broadcast_to(fresh[:, :, None], (*fresh.shape, run.states.shape[-1])))
             product = np.zeros((0, *slopes["s"][0].shape[2:], run.states.shape[-1]))  # Phi(t, k)^T of every later t
             for k in reversed(range(len(run.t))):
@@ -124,7 +132,7 @@ def floor(check: Untied, quantities: list[Quantity]) -> None:
             )
             # The digits that da lost at step t reach the state before through U, not through the vanished Jacobian.
             direct = carried.copy()
-            direct[:-1] += size * run.states.shape[-1] * fresh[1:, :, None]
+            direct[:-1] += (size * run.states.shape[-1] * fresh[1:])[..., None]
             _withhold(by_name[f"s {layer.name}"], direct)
             for key, value in own.items():
                 _withhold(by_name[f"{layer.name}.{key}"], local.reshape(*local.shape, *(1,) * value.ndim))

@@ -45,6 +45,10 @@ class Quantity:
     kinks: Array = field(init=False)
 
     def __post_init__(self) -> None:
+        self.judge()
+
+    def judge(self) -> None:
+        """Verdicts by the criterion alone; what was withheld before is forgotten."""
         self.kinks = np.zeros(self.value.shape, bool)
         self.reason = np.full(self.value.shape, -1, np.int8)
         with np.errstate(all="ignore"):

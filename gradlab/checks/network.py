@@ -66,10 +66,9 @@ def check_example(
         note = "the cotangent is zero: there is no loss, and nothing to check"
     # A sum is reported on its own only where its parts agree and it does not.
     wrong = {quantity.name for quantity in quantities if quantity.verdict.any()}
-    kinked = {quantity.name for quantity in quantities if quantity.kinks.any()}  # parts that differ, and are right
     parts = [one for one in quantities if not one.name.endswith(SUMMED)]
     sums = [one for one in quantities if one.name.endswith(SUMMED) and one.name in wrong]
-    quantities = parts + [one for one in sums if one.name.removesuffix(SUMMED) not in wrong | kinked]
+    quantities = parts + [one for one in sums if one.name.removesuffix(SUMMED) not in wrong]
     states = {name: run.states for name, run in check.run.runs.items()}
     found = findings(quantities)
     return GradientReport(
@@ -112,14 +111,22 @@ def _doubt(
     apart = conditioning(check)
     if kink != "fail" and apart <= CHAOS:  # differences across a chaotic sequence would look like kinks
         kinks(check, quantities, cotangent, kink)
+    local: list[Quantity] = []
     if _fails(quantities):
+        before = [quantity.verdict == FAILED for quantity in quantities]
         floor(check, quantities)
+        if any((failed & (quantity.verdict != FAILED)).any() for failed, quantity in zip(before, quantities, strict=True)):
+            local = _single_steps(check)
+            accused = {quantity.name for quantity in local if (quantity.verdict == FAILED).any()}
+            for failed, quantity in zip(before, quantities, strict=True):
+                if quantity.name in accused and not quantity.kinks.any():  # digits may be lost, but that is not all
+                    quantity.verdict[failed], quantity.reason[failed] = FAILED, -1
     if _fails(quantities):
         second_opinion(check, quantities, cotangent)
     if not _fails(quantities):
         return None, []
-    example, rng = check.example, np.random.default_rng(1)
-    local = [q for run in check.run.runs.values() for q in one_step_quantities(example, run, check.oracle, rng)]
+    example = check.example
+    local = local or _single_steps(check)
     for name, run in check.run.runs.items():
         gap, at = value_gap(example, run)
         if not gap <= VALUE_RTOL:
@@ -128,13 +135,19 @@ def _doubt(
         for quantity in quantities:
             quantity.withhold((quantity.verdict == FAILED) & (quantity.error <= AMPLIFIED * apart), "ill-conditioned")
         note = f"two equivalent forward passes end {apart:.1e} apart: rounding is amplified; single steps were checked instead"
-    # In saturation digits are lost as for the whole sequence; the adjoints of single steps are of size 1.
+    # A kink of the sequence is one of its steps too: where the sequence agrees, single steps accuse nobody.
+    return note, local if _fails(quantities) or apart > CHAOS else []
+
+
+def _single_steps(check: Untied) -> list[Quantity]:
+    """Every step alone. In saturation digits are lost as for the whole sequence; the adjoints of single steps are of size 1."""
+    example, rng = check.example, np.random.default_rng(1)
+    local = [q for run in check.run.runs.values() for q in one_step_quantities(example, run, check.oracle, rng)]
     lost = 64.0 * np.finfo(float).eps * example.largest + example.subnormal
     for quantity in local:
         small = np.abs(quantity.value - quantity.oracle) <= lost
         quantity.withhold((quantity.verdict == FAILED) & small, "floor")
-    # A kink of the sequence is one of its steps too: where the sequence agrees, single steps accuse nobody.
-    return note, local if _fails(quantities) or apart > CHAOS else []
+    return local
 
 
 def _faults(local: list[Quantity], failing: bool) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._derivatives import LARGE_STEP, STEP, complex_step, richardson
+from gradlab.checks.noise import hidden_noise
 from gradlab.errors import ValueRangeError
 
 Array = npt.NDArray[Any]
@@ -64,8 +65,8 @@ def choose(functions: list[Callable[[Any], Array]], wanted: Choice, forward_only
     return Oracle("richardson", problem)
 
 
-REACHES = (1e-2, 1e-4, 1e-6)
-"""First steps of the pre-flight's Richardson extrapolation: a kink nearby, or a fast oscillation, needs a smaller one."""
+REACHES = (1e-2, 1e-4, 1e-6, 1e-9)
+"""First steps of Richardson extrapolations: a kink nearby, or a fast oscillation, needs a smaller one."""
 UNRESOLVED = 1e-3
 """A Richardson estimate less certain than this share of it confirms nothing."""
 
@@ -112,9 +113,29 @@ def derivative(f: Callable[[Any], Array], oracle: Oracle) -> tuple[Array, Array]
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("error", np.exceptions.ComplexWarning)
         if oracle.kind == "richardson" or not oracle.trusted:  # what is not trusted is not run: it may raise
-            return richardson(lambda shift: np.array(f(shift)), np.zeros(()), np.ones(()))
+            return _differences(f)
         first = np.imag(f(1j * STEP)) / STEP
     return np.asarray(first), np.zeros(())
+
+
+def _differences(f: Callable[[Any], Array]) -> tuple[Array, Array]:
+    """Richardson at the reach that resolves each entry best; where reaches contradict each other, their distance is the error.
+
+    Across a kink that lies nearer than its smallest step, one reach alone may be sure of a wrong number.
+    """
+
+    def values_of(shift: Any) -> Array:
+        return np.array(f(shift))
+
+    zero, one = np.zeros(()), np.ones(())
+    noise = hidden_noise(values_of)
+    found = [richardson(values_of, zero, one, reach, noise=noise) for reach in REACHES]
+    values, errors = (np.stack([np.nan_to_num(pair[k], nan=np.inf) for pair in found]) for k in (0, 1))
+    best = np.argmin(errors, axis=0)[None]
+    value, error = (np.take_along_axis(side, best, axis=0)[0] for side in (values, errors))
+    gap = np.abs(values - value)
+    contradicts = (gap > 100.0 * (errors + error)) & (errors <= UNRESOLVED * np.abs(values))
+    return value, np.maximum(error, np.max(gap, axis=0, where=contradicts, initial=0.0))
 
 
 def rescued(f: Callable[[Any], Array], first: Array) -> Array:

@@ -121,7 +121,14 @@ def untied(example: Example, choice: Choice = "auto") -> Untied:
     """Set the oracle up for an example: pre-flight, directions."""
     wanted = unit_shifts(example.net, example.params, len(example.x))
     along = Along(example.net, example.params, example.x, example.states, example.lengths, [shift for _, _, shift in wanted])
-    return Untied(example, preflight(example.net, choice), wanted, along)
+    return Untied(example, oracle_for(example, choice), wanted, along)
+
+
+def oracle_for(example: Example, choice: Choice) -> Oracle:
+    """The oracle for an example; its pre-flight runs once, whoever asks."""
+    if choice not in example.oracles:
+        example.oracles[choice] = preflight(example.net, choice)
+    return example.oracles[choice]
 
 
 def preflight(net: Network, choice: Choice) -> Oracle:

@@ -150,9 +150,6 @@ class ReluOneAtZero(Relu):
         return (z >= 0) * 1.0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a sum of contributions, each accepted at its kink, need not lie between the sum's own one-sided slopes"
-)
 def test_a_kink_does_not_cost_the_control_its_power():
     example = random_example(ReluOneAtZero(), scale=0.0)
     report = check_example(example, control=True)

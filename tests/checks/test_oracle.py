@@ -130,17 +130,7 @@ BLIND = {
 }
 
 
-UNSEEN = {
-    "np.abs near 0": "the pre-flight has found the step that resolves it, and the oracle takes the one of 1e-2 again",
-    "a little of np.abs": "complex step and Richardson agree if they are 1e-7 apart, a hundred times rtol",
-    "np.abs below rounding": "where S = 0 a number far below rounding is FAIL, and not UNRESOLVED (floor)",
-}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=UNSEEN[name]) if name in UNSEEN else ()) for name in BLIND],
-)
+@pytest.mark.parametrize("name", BLIND)
 def test_a_right_gradient_is_not_called_wrong_where_the_pre_flight_sees_nothing(name):
     f, grad, x = BLIND[name]
     assert check_gradient(f, grad, x).verdict != "FAIL"
