@@ -75,7 +75,11 @@ def richardson(
         if level == 0:
             best, error = row[-1], np.full(row[-1].shape, np.inf)
         else:
-            estimate = np.abs(row[-1] - previous[-1]) + eps * (np.abs(upper) + np.abs(lower) + np.abs(row[0]) * reach) / h + 2.0 * noise / h
+            estimate = (
+                np.abs(row[-1] - previous[-1])
+                + eps * (np.abs(upper) + np.abs(lower) + np.abs(row[0]) * reach) / h
+                + 2.0 * noise / h
+            )
             better = estimate < error
             best, error = np.where(better, row[-1], best), np.where(better, estimate, error)
         previous = row

@@ -48,7 +48,7 @@ def filled(pair, z, alias=False):
 
 PAIRS = {
     "sigmoid": (_math.sigmoid_and_slope, _math.sigmoid, _math.sigmoid_slope),
-    "tanh": (_math.tanh_and_slope, np.tanh, _math.tanh_slope),
+    "tanh": (_math.tanh_and_slope, _math.tanh, _math.tanh_slope),
 }
 
 
@@ -161,6 +161,23 @@ def test_complex_value_and_slope_equal_the_closed_forms_of_complex_exp(x, y):
         np.testing.assert_allclose(slope, want_slope, rtol=1e-13)
         if want is not None:
             np.testing.assert_allclose(got, want, rtol=1e-13)
+
+
+@given(st.floats(-400.0, 400.0), st.one_of(st.floats(-0.99, 0.99), st.floats(1.0, 9.0)))
+def test_complex_tanh_is_numpys(x, y):
+    z = np.array([complex(x, y)])
+    with np.errstate(all="ignore"):
+        ours, theirs = _math.tanh(z)[0], np.tanh(z)[0]
+    assert abs(ours.real - theirs.real) <= 1e-15 * abs(theirs.real)  # some roundings of either
+    # Both lose bits below the smallest normal number; cosh is 350 units of its argument's rounding off at the far end.
+    assert abs(ours.imag - theirs.imag) <= 1e-13 * abs(theirs.imag) + 10.0 * TINY
+
+
+@pytest.mark.parametrize("z", [0.0, 1e-9, 0.3, -5.0, 20.0, -37.0, 40.0, 100.0, -200.0])
+def test_a_complex_step_of_tanh_keeps_its_digits_in_saturation(z):
+    with np.errstate(all="ignore"):
+        slope = _math.tanh(np.array([z + 1e-30j]))[0].imag / 1e-30
+    assert relative_error(slope, exact("tanh slope", z)) <= 1e-13
 
 
 def test_relu_passes_the_positive_side_and_has_slope_zero_at_zero():

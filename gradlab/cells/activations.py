@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from gradlab import _math
@@ -32,7 +31,7 @@ def _linear(z: Array) -> Array:
     return z
 
 
-TANH = Activation("tanh", np.tanh, _math.tanh_and_slope, 1.0)
+TANH = Activation("tanh", _math.tanh, _math.tanh_and_slope, 1.0)
 SIGMOID = Activation("sigmoid", _math.sigmoid, _math.sigmoid_and_slope, 0.25)
 RELU = Activation("relu", _math.relu, _math.relu_and_slope, 1.0)
 LEAKY_RELU = Activation("leaky_relu", _math.leaky_relu, _math.leaky_relu_and_slope, 1.0)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradlab._math import one_minus_sigmoid, sigmoid, sigmoid_and_slope, tanh_and_slope
+from gradlab._math import one_minus_sigmoid, sigmoid, sigmoid_and_slope, tanh, tanh_and_slope
 from gradlab._validate import require_one_of
 from gradlab.cells.base import (
     Array,
@@ -62,9 +62,9 @@ class GRU(Cell):
         r = sigmoid(a_r + s_prev @ U_r)
         a_z = a_z + s_prev @ U_z
         if self.reset == "after":
-            n = np.tanh(a_n + r * (s_prev @ U_n + row(params["b_hn"])))
+            n = tanh(a_n + r * (s_prev @ U_n + row(params["b_hn"])))
         else:
-            n = np.tanh(a_n + (r * s_prev) @ U_n)
+            n = tanh(a_n + (r * s_prev) @ U_n)
         return np.asarray(sigmoid(a_z) * s_prev + sigmoid(-a_z) * n)
 
     # Blocks of H columns on the tape: the pre-activations in the first 3, where a step leaves

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradlab._math import one_minus_sigmoid, sigmoid, sigmoid_and_slope, tanh_and_slope
+from gradlab._math import one_minus_sigmoid, sigmoid, sigmoid_and_slope, tanh, tanh_and_slope
 from gradlab._validate import require_flag, require_number
 from gradlab.cells.base import (
     Array,
@@ -99,10 +99,10 @@ class LSTM(Cell):
                 a[gate] = a[gate] + row(params[f"p_{gate}"]) * c_prev
         i = sigmoid(-a["f"]) if self.coupled else sigmoid(a["i"])
         f = sigmoid(a["f"]) if self.forget_gate else 1.0
-        c = f * c_prev + i * np.tanh(a["g"])
+        c = f * c_prev + i * tanh(a["g"])
         if "o" in self._peeps:
             a["o"] = a["o"] + row(params["p_o"]) * c
-        return np.concatenate([c, sigmoid(a["o"]) * np.tanh(c)], axis=-1)
+        return np.concatenate([c, sigmoid(a["o"]) * tanh(c)], axis=-1)
 
     def state_size(self, hidden_size: int) -> int:
         return 2 * hidden_size
