@@ -45,27 +45,28 @@ def block_products(example: Example, rng: np.random.Generator, oracle: Choice = 
     labels: list[str] = []
     duals: list[Array] = []
 
-    def add(label: str, shift: Shift, v: Array, claim: Array) -> None:
-        labels.append(label)
+    def add(names: list[str], shift: Shift, v: Array, claim: Array) -> None:
+        labels.extend(names)
         shifts.append(shift)
-        duals.append((v * claim).reshape(len(v), -1).sum(axis=1))
+        duals.extend((v * claim).reshape(len(names), DIRECTIONS, -1).sum(axis=-1))
 
     for key, value in params.items():
         layer, _, letter = key.rpartition(".")
         kind, place = ("readout", "") if layer == "readout" else ("parameter", layer)
-        whole = {"": (0, value.shape[0])} if value.ndim else {"": (0, 0)}
-        for gate, (first, last) in (parts_of(net, key) or whole).items():
-            v = np.zeros((DIRECTIONS, *value.shape))
-            at: Any = (slice(None), slice(first, last)) if value.ndim else slice(None)
-            v[at] = _signs(rng, v[at].shape)
-            add(f"d{key}[{gate}]" if gate else f"d{key}", Shift(kind, place, None, {letter: v}), v, record.gradients[key])
+        gates = parts_of(net, key) or {"": (0, value.shape[0] if value.ndim else 1)}
+        v = np.zeros((len(gates), DIRECTIONS, *(value.shape or (1,))))
+        for own, (first, last) in zip(v, gates.values(), strict=True):
+            own[:, first:last] = _signs(rng, own[:, first:last].shape)
+        v = v.reshape(-1, *value.shape)
+        names = [f"d{key}[{gate}]" if gate else f"d{key}" for gate in gates]
+        add(names, Shift(kind, place, None, {letter: v}), v, record.gradients[key])
     for one in net.layers:
         v = _signs(rng, (DIRECTIONS, one.state_size))
         claim = record.layers[one.name].series("adjoints")[0].sum(axis=0)  # all rows move alike
-        add(f"ds_0 {one.name}", Shift("state", one.name, 0, {"": v}), v, claim)
+        add([f"ds_0 {one.name}"], Shift("state", one.name, 0, {"": v}), v, claim)
     for t in range(len(example.x)):
         v = _signs(rng, (DIRECTIONS, net.input_size))
-        add(f"dx at step {t}", Shift("input", "", t, {"": v}), v, gradient[t].sum(axis=0))
+        add([f"dx at step {t}"], Shift("input", "", t, {"": v}), v, gradient[t].sum(axis=0))
     along = Along(net, params, example.x, example.states, example.lengths, shifts)
     slopes, errors = derivative(along, chosen)
     weight = example.cotangent if net.readout == "every" else example.cotangent[None]
