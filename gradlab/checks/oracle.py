@@ -144,6 +144,9 @@ def rescued(f: Callable[[Any], Array], first: Array) -> Array:
     Exactly zero stays zero: what a larger step leaves there changes with its size.
     """
     with np.errstate(all="ignore"):
-        large, other = (np.imag(f(1j * h)) / h for h in (LARGE_STEP, LARGE_STEP / 8.0))
         lost = np.abs(first) * STEP < np.finfo(float).tiny
+        large = np.imag(f(1j * LARGE_STEP)) / LARGE_STEP
+        if not (large * lost).any():
+            return first
+        other = np.imag(f(1j * LARGE_STEP / 8.0)) / (LARGE_STEP / 8.0)
         return np.where(lost & (np.abs(large - other) <= 1e-6 * np.abs(large)), large, first)
