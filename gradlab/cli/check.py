@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradlab._version import __version__
 from gradlab.cli.files import require_writable
-from gradlab.cli.target import Usage, add_target, loaded
+from gradlab.cli.target import Usage, add_command, loaded
 from gradlab.errors import GradientMismatch
 
 if TYPE_CHECKING:
@@ -62,15 +62,13 @@ exit status: 0 all PASS (or allowed), 1 any FAIL or UNRESOLVED, 2 usage, 3 the c
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the parser of this command."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "check",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        help="hold a cell's gradients against exact ones",
-        description="Hold every derivative of a cell against exact differentiation of its step, and print what differs.",
-        epilog=HELP,
+        "hold a cell's gradients against exact ones",
+        "Hold every derivative of a cell against exact differentiation of its step, and print what differs.",
+        HELP,
     )
-    add_target(parser)
     sizes = parser.add_argument_group("what is drawn")
     sizes.add_argument("--seed", metavar="N", type=_seed, help="of weights, inputs and initial states (default: 0)")
     for flag, name, what in (

@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 
 from gradlab.cli.files import require_writable
-from gradlab.cli.target import Usage, add_target, is_itself, loaded, parsed
+from gradlab.cli.target import Usage, add_command, is_itself, loaded, parsed
 
 HELP = """The file has the whole contract, the edges that random numbers seldom hit, and a property over random networks; each
 says what it is for. It runs as it is (pip install 'gradlab[test]'), and is yours to change.
@@ -79,15 +79,13 @@ def test_gradients_are_right_in_any_network(gradcheck, example):
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the parser of this command."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "scaffold",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        help="write a ready pytest file for a cell",
-        description="Write a pytest file that checks the gradients of a cell.",
-        epilog=HELP,
+        "write a ready pytest file for a cell",
+        "Write a pytest file that checks the gradients of a cell.",
+        HELP,
     )
-    add_target(parser)
     parser.add_argument("--output", metavar="FILE", help="where to write it (default: standard output)")
     parser.add_argument("--force", action="store_true", help="overwrite FILE if it exists")
     parser.set_defaults(run=run)

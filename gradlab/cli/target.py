@@ -26,10 +26,21 @@ class Refused(Exception):
     """What it names cannot be imported or made."""
 
 
-def add_target(parser: argparse.ArgumentParser) -> None:
-    """The arguments of every command about a cell."""
+def add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, description: str, epilog: str
+) -> argparse.ArgumentParser:
+    """The parser of a command about a cell, with the arguments that all of them have."""
+    parser = commands.add_parser(
+        name,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help=summary,
+        description=description,
+        epilog=epilog,
+    )
     parser.add_argument("target", metavar="package.module:Cell", help="a class, a cell, or a function that returns one")
     parser.add_argument("--debug", action="store_true", help="on an error, show the whole traceback")
+    return parser
 
 
 @contextlib.contextmanager
