@@ -127,11 +127,14 @@ def sweep_levels(
     workspace: Workspace | None = None,
     progress: Callable[[int, int], None] | None = None,
     pre_adjoints: dict[str, Array] | None = None,
+    final: Mapping[str, Array] | None = None,
 ) -> tuple[dict[str, LayerRecord], Array | None]:
     """All levels from the top down: records by layer and dL/dx (if kept), given dL/d(outputs) `dy` of the top level's layers.
 
     `dy` is in each layer's processing order. The layers' gradients are added to `gradients`, the adjoints of their
     pre-activations (T, *E, B, K) to `pre_adjoints` if it is given.
+    `final`: {"0": (*E, B, S), ...} by layer, the derivative of a loss that also reads the final states; zero where absent.
+    Rows that end earlier copy their state to the end, so it reaches each row at its own last step.
     """
     layers: dict[str, LayerRecord] = {}
     dx: Array | None = None
@@ -139,7 +142,7 @@ def sweep_levels(
         parts = []
         for layer in net.levels[depth]:
             one = run.runs[layer.name]
-            layers[layer.name], da = _sweep(one, dy[layer.name], keep, gradients, workspace)
+            layers[layer.name], da = _sweep(one, dy[layer.name], keep, gradients, workspace, (final or {}).get(layer.name))
             if pre_adjoints is not None:
                 pre_adjoints[layer.name] = da
             if depth or "input_gradient" in keep:
@@ -155,7 +158,12 @@ def sweep_levels(
 
 
 def _sweep(
-    run: LayerPass, dy: Array, keep: Sequence[str], gradients: dict[str, Array], workspace: Workspace | None
+    run: LayerPass,
+    dy: Array,
+    keep: Sequence[str],
+    gradients: dict[str, Array],
+    workspace: Workspace | None,
+    final: Array | None,
 ) -> tuple[LayerRecord, Array]:
     """One layer, backward through time: its record, and the adjoints of its pre-activations."""
     cell, p, s, a, T = run.layer.cell, run.p, run.states, run.tape, len(run.t)
@@ -167,6 +175,8 @@ def _sweep(
     da = sequence("da", T, cell.pre_size(run.layer.input_size, run.layer.hidden_size))  # dL/d(pre-activations)
     delta[...] = 0.0
     cell.output_vjp(s[1:], s[:-1], dy, delta[1:], delta[:-1])  # it starts as e_t, the immediate partial of L
+    if final is not None:
+        delta[-1] += final
     e = None
     if "immediate" in keep:
         e = sequence("immediate", T + 1, s.shape[-1])
