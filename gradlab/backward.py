@@ -195,12 +195,12 @@ def _sweep(
 def sum_back(gradient: Array, shape: tuple[int, ...], time_axis: bool = False) -> Array:
     """Sum a gradient over the ensemble axes along which its variable was broadcast."""
     if gradient.shape == shape:
-        return gradient
+        return np.asarray(gradient)  # of a single number, a sum of arrays is a NumPy scalar
     first = 1 if time_axis else 0
     extra = gradient.ndim - len(shape)
     gradient = gradient.sum(axis=tuple(range(first, first + extra)))
     stretched = tuple(k for k, (n, m) in enumerate(zip(gradient.shape, shape, strict=True)) if n != m)
-    return np.asarray(gradient.sum(axis=stretched, keepdims=True)) if stretched else gradient
+    return np.asarray(gradient.sum(axis=stretched, keepdims=True) if stretched else gradient)
 
 
 def _require_room(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,8 +20,8 @@ from gradlab.workspace import Workspace, time_major
 
 Array = npt.NDArray[Any]
 
-WINDOW = 2**24
-"""Bytes of Jacobians that are computed at a time."""
+WINDOW = 2**22
+"""Bytes of Jacobians that are computed at a time: what lies between a formula and its result stays in the cache."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +44,38 @@ class LayerPass:
         """What the layer emits, (T, *E, B, outputs)."""
         return self.layer.cell.output(self.states[1:], self.states[:-1])
 
-    def jacobians(self) -> Array:
-        """J_t = ds_t/ds_{t-1}, (T, *E, B, S, S); the identity at steps that do not exist."""
-        return self._stacked(self.layer.cell.jacobian, self.states.shape[-1], 1.0)
+    def jacobians(self, threads: int = 1) -> Array:
+        """J_t = ds_t/ds_{t-1}, (T, *E, B, S, S); the identity at steps that do not exist.
+
+        `threads`: steps computed side by side, with the same results; the cell is then called from several threads.
+        """
+        return self._stacked(self.layer.cell.jacobian_into, self.states.shape[-1], 1.0, threads)
 
     def input_jacobians(self) -> Array:
         """G_t = ds_t/dx_t, (T, *E, B, S, D); 0 at steps that do not exist."""
-        return self._stacked(self.layer.cell.input_jacobian, self.x.shape[-1], 0.0)
 
-    def _stacked(self, jacobian: Callable[..., Array], columns: int, diagonal: float) -> Array:
-        """All steps in one array, computed a few at a time: what lies between the formula and its result stays small."""
-        lead = self.states.shape[1:]
-        J = np.empty((len(self.t), *lead, columns), self.states.dtype)
+        def into(*given: Any) -> None:
+            given[-1][...] = self.layer.cell.input_jacobian(*given[:-1])
+
+        return self._stacked(into, self.x.shape[-1], 0.0)
+
+    def _stacked(self, into: Callable[..., None], columns: int, diagonal: float, threads: int = 1) -> Array:
+        """All steps in one array, written a few at a time."""
+        J = np.zeros((len(self.t), *self.states.shape[1:], columns), self.states.dtype)
         few = max(1, WINDOW // max(1, J[0].nbytes))
-        for first in range(0, len(self.t), few):
+
+        def write(first: int) -> None:
             at = slice(first, first + few)
-            J[at] = jacobian(self.p, self.tape[at], self.states[:-1][at], self.states[1:][at], self.t[at])
+            into(self.p, self.tape[at], self.states[:-1][at], self.states[1:][at], self.t[at], J[at])
+
+        starts = range(0, len(self.t), few)
+        if require_count("threads", threads) == 1:
+            for first in starts:
+                write(first)
+        else:
+            with ThreadPoolExecutor(threads) as pool:  # each with the caller's np.errstate, which belongs to a context
+                for done in [pool.submit(copy_context().run, write, first) for first in starts]:
+                    done.result()
         if self.mask is not None:
             exists = broadcast_mask(self.mask, J[..., 0])[..., None]
             np.copyto(J, diagonal * np.eye(*J.shape[-2:], dtype=J.dtype), where=~exists)
@@ -229,7 +247,7 @@ def _common(net: Network, params: Mapping[str, Array], x: Array, initial: Params
         [x.ndim - 3, *(len(net.ensemble_shape(k, v)) for k, v in values.items()), *(v.ndim - 2 for v in initial.values())]
     )
     return {
-        key: np.ascontiguousarray(v.reshape(*_padded(net.ensemble_shape(key, v), depth), *net.shapes[key]), dtype)
+        key: np.asarray(v.reshape((*_padded(net.ensemble_shape(key, v), depth), *net.shapes[key])), dtype, order="C")
         for key, v in values.items()
     }
 

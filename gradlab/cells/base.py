@@ -43,6 +43,12 @@ class Cell:
     gates: tuple[str, ...] = ()
     """Names of the gates, in the order in which `gate_values` lists them and W, U, b stack them."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # Two ways to the same numbers: a `jacobian` of its own must not be passed over by an inherited `jacobian_into`.
+        if "jacobian" in vars(cls) and "jacobian_into" not in vars(cls):
+            cls.jacobian_into = Cell.jacobian_into  # type: ignore[method-assign]
+
     # ---- what every cell must have -------------------------------------------------------------------
 
     def init(self, rng: np.random.Generator, input_size: int, hidden_size: int) -> Params:
@@ -124,9 +130,17 @@ class Cell:
         """J_t = ds_t/ds_{t-1} of the full state for all steps at once: (T, *E, B, S, S)."""
         return differentiation.tape_jacobian(self, p, a[:, 0], s_prev, t)
 
+    def jacobian_into(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array, out: Array) -> None:
+        """Write `jacobian` to `out` (T, *E, B, S, S), which holds zeros: a cell may spare the array in between."""
+        out[...] = self.jacobian(p, a, s_prev, s, t)
+
     def input_jacobian(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array) -> Array:
         """G_t = ds_t/dx_t for all steps at once: (T, *E, B, S, D)."""
         return differentiation.tape_input_jacobian(self, p, a[:, 0], s_prev, t)
+
+    def pre_spans(self, hidden_size: int) -> dict[str, tuple[int, int]]:
+        """First and last column of each gate in `da`; of a cell without gates, those of its one block "a"."""
+        return {name: (k * hidden_size, (k + 1) * hidden_size) for k, name in enumerate(self.gates or ("a",))}
 
     def gate_values(self, a: Array) -> dict[str, Array]:
         """Named gate values (T, *E, B, H), read off the tape after the forward pass."""

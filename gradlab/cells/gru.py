@@ -77,6 +77,9 @@ class GRU(Cell):
     def pre_size(self, input_size: int, hidden_size: int) -> int:
         return (4 if self.reset == "after" else 3) * hidden_size
 
+    def pre_spans(self, hidden_size: int) -> dict[str, tuple[int, int]]:
+        return {name: (k * hidden_size, (k + 1) * hidden_size) for k, name in enumerate(("n", "r", "z"))}
+
     def prepare(self, params: Params, rows: tuple[int, ...]) -> dict[str, Any]:
         U, W = params["U"], params["W"]
         H, dtype = U.shape[-1], U.dtype

@@ -90,6 +90,9 @@ class Jordan(Cell):
     def pre_size(self, input_size: int, hidden_size: int) -> int:
         return hidden_size + self.output_size
 
+    def pre_spans(self, hidden_size: int) -> dict[str, tuple[int, int]]:
+        return {"a": (0, hidden_size), "a_y": (hidden_size, self.pre_size(0, hidden_size))}
+
     def prepare(self, params: Params, rows: tuple[int, ...]) -> dict[str, Any]:
         H, dtype = params["V"].shape[-1], params["V"].dtype
         return dict(params, H=H, hidden=np.empty((*rows, H), dtype), out=np.empty((*rows, self.output_size), dtype))

@@ -85,6 +85,9 @@ class SCRN(Cell):
     def pre_size(self, input_size: int, hidden_size: int) -> int:
         return self.context_size + hidden_size
 
+    def pre_spans(self, hidden_size: int) -> dict[str, tuple[int, int]]:
+        return {"a": (self.context_size, self.context_size + hidden_size)}  # the context's adjoint, which is first, is no gate's
+
     def prepare(self, params: Params, rows: tuple[int, ...]) -> dict[str, Any]:
         n, H, dtype = self.context_size, params["R"].shape[-1], params["R"].dtype
         alpha, gain = self._decay(params)

@@ -50,5 +50,5 @@ def clip_by_norm(net: Network, gradients: Mapping[str, Array], threshold: float)
     clipped = {}
     for key, own in net.shapes.items():
         value = gradients[key]
-        clipped[key] = value * scale.reshape(*scale.shape, *(1,) * len(own)).astype(value.real.dtype)
+        clipped[key] = np.asarray(value * scale.reshape(scale.shape + (1,) * len(own)).astype(value.real.dtype))
     return clipped, norm

@@ -25,7 +25,7 @@ KINKS = {"relu": (0.0,), "leaky_relu": (0.0,), "hard_tanh": (-1.0, 1.0)}
 ORDER = 16
 REACH = 9.5
 """Standard deviations beyond which a Gaussian has a mass below 1e-20."""
-TINY, HUGE = 1e-30, 1e30
+TINY, HUGE, MOST = 1e-30, 1e30, 1e12
 HALVINGS = 70
 ROUNDING = 1e-13
 
@@ -208,6 +208,6 @@ def _bisect(excess: Callable[[Array], Array], low: Array, high: Array, halvings:
 
 def _variances(name: str, value: Any) -> Array:
     found = as_numbers(name, np.asarray(value), allow_complex=False)
-    if found.size == 0 or not ((found >= 0.0) & np.isfinite(found)).all():
-        raise ValueRangeError(f"{name} is {value}; expected finite numbers >= 0")
+    if found.size == 0 or not ((found >= 0.0) & (found <= MOST)).all():
+        raise ValueRangeError(f"{name} is {value}; expected finite numbers >= 0, of at most {MOST:g}")
     return found.astype(float)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from gradlab._math import log_norm
-from gradlab._validate import require_array
-from gradlab.analysis.flow_slope import FlowSlope, flow_slope, require_share
+from gradlab._validate import as_numbers
+from gradlab.analysis.slopes import FlowSlope, flow_slope, require_share
 from gradlab.errors import ShapeError, ValueRangeError
-from gradlab.record import Record
+from gradlab.record import Record, require_layers
 from gradlab.status import OK, Status
 
 Array = npt.NDArray[Any]
+Measured = TypeVar("Measured", FlowSlope, "MemoryHorizon")
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,7 @@ class GradientFlow:
         Its status is `many-origins` under the same condition as that of `memory_horizon`. Error: ValueRangeError for an
         unknown key.
         """
-        found = flow_slope(self._of(key), lags, confidence)
-        return replace(found, status=self._origins(key) or found.status)
+        return self._qualified(key, flow_slope(self._of(key), lags, confidence))
 
     def memory_horizon(self, key: str, level: float = float(np.exp(-1.0)), confidence: float = 0.95) -> MemoryHorizon:
         """How far the gradient of the LAST step's loss reaches back in `key`, e.g. "0/c": see `memory_horizon`.
@@ -48,13 +48,18 @@ class GradientFlow:
         directly at earlier steps too: then what is at a step came from many lags, and a horizon means nothing.
         Error: ValueRangeError for an unknown key.
         """
-        found = memory_horizon(self._of(key), level, confidence)
-        return replace(found, status=self._origins(key) or found.status)
+        return self._qualified(key, memory_horizon(self._of(key), level, confidence))
 
     def _of(self, key: str) -> Array:
         if key not in self.log_total:
             raise ValueRangeError(f"key is {key!r}; expected one of {', '.join(self.log_total)}")
         return self.log_total[key]
+
+    def _qualified(self, key: str, found: Measured) -> Measured:
+        """`found` with the status `many-origins` if that applies; numbers that are none come before it."""
+        if found.status.code == "overflow":
+            return found
+        return replace(found, status=self._origins(key) or found.status)
 
     def _origins(self, key: str) -> Status | None:
         """The status `many-origins`, or None if the loss of the last step is all that reaches the state directly."""
@@ -71,8 +76,7 @@ def gradient_flow(record: Record) -> GradientFlow:
 
     Needs a record made with keep=("adjoints", "immediate", ...). Norms are log-scaled: 1e-200 is not 0.
     """
-    if not record.layers:
-        raise ValueRangeError("record has no layers (one of truncated_bptt has none); expected one made by bptt")
+    require_layers(record)
     total: dict[str, Array] = {}
     immediate: dict[str, Array] = {}
     for name, layer in record.layers.items():
@@ -115,9 +119,8 @@ def memory_horizon(log_total: Array, level: float = float(np.exp(-1.0)), confide
     Errors: ValueRangeError unless 0 < level < 1 and 0 < confidence < 1; ShapeError for fewer than 2 rows.
     """
     require_share("confidence", confidence)
-    if not 0.0 < level < 1.0:
-        raise ValueRangeError(f"level is {level}; expected a share between 0 and 1")
-    log_total = require_array("log_total", log_total)
+    level = require_share("level", level)
+    log_total = as_numbers("log_total", log_total, allow_complex=False)
     if log_total.ndim < 1 or log_total.shape[0] < 2 or log_total.size == 0:
         raise ShapeError(f"log_total has shape {log_total.shape}; expected (T+1, ...) with T >= 1 and at least one sequence")
     by_lag = log_total[::-1].reshape(log_total.shape[0], -1)

@@ -13,7 +13,7 @@ from gradlab._memory import memory_limit
 from gradlab._validate import as_numbers, require_count, require_finite, require_positive
 from gradlab.analysis._fixed_point_solver import minimise, polish, polished_points, search
 from gradlab.analysis._state_map import StateMap, state_map
-from gradlab.analysis.fixed_points import chosen_starts, eigenvalues_of
+from gradlab.analysis.fixed_point_search import chosen_starts, eigenvalues_of
 from gradlab.analysis.surface_directions import checked_direction
 from gradlab.errors import ShapeError, ValueRangeError
 from gradlab.forward_pass import checked_params
@@ -162,6 +162,8 @@ def _ordered(points: Array) -> Array:
 
 def _carried(F: StateMap, points: Array, tol: float) -> Array:
     """Where `points` (M, K, S) of neighbours lead; NaN stays NaN."""
+    if not points.size:
+        return points
     there = ~np.isnan(points[..., 0])
     found = minimise(F, np.where(there[..., None], points, 0.0), tol, 0.0, CARRY)
     return np.where(there[..., None], polish(F, found.s)[0], np.nan)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gradlab._memory import refuse_above
 from gradlab._validate import as_numbers, require_count, require_finite, require_generator, require_positive
-from gradlab.analysis._fixed_point_solver import distinct, polished_points, search
+from gradlab.analysis._fixed_point_solver import FAR, distinct, polished_points, search
 from gradlab.analysis._state_map import StateMap, state_map
 from gradlab.errors import ShapeError, ValueRangeError
 from gradlab.network import Network
@@ -141,6 +141,9 @@ def chosen_starts(
     else:
         count = require_count("count", count)
         begin = require_positive("spread", spread) * require_generator("rng", rng).normal(size=(count, S))
+    reach = float(np.abs(begin).max())
+    if reach > FAR:
+        raise ValueRangeError(f"starts reach {reach:.3g}; expected states of at most {FAR:g}; scale starts or spread")
     layer = F.net.layers[0]
     blocks, columns = layer.cell.tape_shape(layer.input_size, layer.hidden_size)
     needed = 8 * F.members * len(begin) * (6 * S * S + F.period * (blocks * columns + 2 * S + layer.input_size))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gradlab.errors import ValueRangeError
 from gradlab.forward_pass import LayerPass, forward
 from gradlab.network import Network
-from gradlab.record import Record
+from gradlab.record import Record, require_layers
 
 Array = npt.NDArray[Any]
 
@@ -30,8 +30,7 @@ def jacobians(net: Network, params: Mapping[str, Array], record: Record, layer: 
 
 def replay(net: Network, params: Mapping[str, Array], record: Record) -> Mapping[str, LayerPass]:
     """The forward pass of a record once more, by layer. Error: ValueRangeError if it gives other states than the recorded."""
-    if not record.layers:
-        raise ValueRangeError("record has no layers (one of truncated_bptt has none); expected one made by bptt")
+    require_layers(record)
     initial = {name: entry.series("states")[0] for name, entry in record.layers.items()}
     runs = forward(net, params, record.inputs, initial, lengths=record.lengths, first_step=record.first_step).runs
     for name, run in runs.items():

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradlab._math import log_norm
 from gradlab._memory import refuse_above
-from gradlab._validate import as_numbers, require_count, require_finite
+from gradlab._validate import require_count
+from gradlab.analysis._matrices import frobenius, matrices_in_range
 from gradlab.errors import ShapeError, ValueRangeError
 from gradlab.status import OK, Status
 
@@ -59,8 +59,10 @@ def pseudospectrum(
     """
     from scipy.linalg import schur
 
-    matrix = require_matrices("matrix", matrix)
+    matrix = matrices_in_range("matrix", matrix)
     points = require_count("points", points, 2)
+    if extent is not None and np.shape(extent) != (4,):
+        raise ShapeError(f"extent is {extent!r}; expected (left, right, bottom, top)")
     left, right, bottom, top = _extent(matrix) if extent is None else extent
     if not (np.isfinite([left, right, bottom, top]).all() and left < right and bottom < top):
         raise ValueRangeError(f"extent is {extent}; expected (left, right, bottom, top) with left < right and bottom < top")
@@ -83,20 +85,6 @@ def pseudospectrum(
     return Pseudospectrum(x, y, smallest.reshape(shape), eigenvalues.reshape(*lead, S), floor.reshape(lead), status)
 
 
-def require_matrices(name: str, value: object) -> Array:
-    """`value` as finite square matrices (*L, S, S) in double precision."""
-    matrix = as_numbers(name, value)
-    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2] or matrix.size == 0:
-        raise ShapeError(f"{name} has shape {matrix.shape}; expected (..., S, S), at least one")
-    require_finite(name, matrix)
-    return matrix.astype(np.result_type(matrix.dtype, np.float64))
-
-
-def frobenius(matrix: Array) -> float:
-    """Frobenius norm of one matrix, for entries whose squares leave the range of floats too."""
-    return float(np.exp(log_norm(matrix, (-2, -1))))
-
-
 def _extent(matrix: Array) -> tuple[float, float, float, float]:
     """A box around the numerical ranges, which hold the eigenvalues, a tenth wider."""
     adjoint = np.swapaxes(matrix, -1, -2).conj()
@@ -111,17 +99,18 @@ def smallest_singular_values(triangle: Array, z: Array, tolerance: float = 1e-6)
 
     Its relative error is at most about `tolerance`, and of the order of its square where the next singular value is not near.
     """
-    size = frobenius(triangle)
-    if size == 0.0:
-        return np.abs(z)
-    T, z = triangle / size, z / size  # so that neither the inverse nor its square leaves the range of floats too early
-    S = len(T)
-    found = np.empty(len(z))
+    size, found = frobenius(triangle), np.abs(z)
+    near = np.flatnonzero(found < size / np.finfo(np.float64).eps ** 2)  # farther out it is |z| to the last digit
+    if not len(near):
+        return found
+    T, z = triangle / size, z[near] / size  # so that neither the inverse nor its square leaves the range of floats too early
+    S, own = len(T), np.empty(len(near))
     few = max(8, CACHE // (16 * S))
     for first in range(0, len(z), few):
         at = slice(first, first + few)
-        found[at] = decomposed(T, z[at]) if S <= DIRECT else _iterated(T, z[at], tolerance)
-    return found * size
+        own[at] = decomposed(T, z[at]) if S <= DIRECT else _iterated(T, z[at], tolerance)
+    found[near] = own * size
+    return found
 
 
 def decomposed(T: Array, z: Array) -> Array:

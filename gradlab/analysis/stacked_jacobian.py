@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._memory import refuse_above
-from gradlab.analysis.jacobians import replay
+from gradlab.analysis.jacobian_stream import replay
 from gradlab.errors import ValueRangeError
 from gradlab.forward_pass import LayerPass
 from gradlab.network import Network

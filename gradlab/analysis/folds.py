@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gradlab._memory import refuse_above
 from gradlab.analysis._state_map import StateMap, state_map
-from gradlab.analysis.bifurcation import Bifurcation, along
+from gradlab.analysis.branches import Bifurcation, along
 from gradlab.errors import ShapeError
 from gradlab.network import Network
 from gradlab.status import OK, Status

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gradlab._derivatives import complex_step
 from gradlab._math import power_of_two
 from gradlab._validate import require_count
-from gradlab.analysis.jacobians import replay
+from gradlab.analysis.jacobian_stream import replay
 from gradlab.errors import DTypeError, NumericalError, ValueRangeError
 from gradlab.forward_pass import LayerPass
 from gradlab.network import Network

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradlab._validate import require_array, require_count, require_number
+from gradlab._validate import as_numbers, require_count, require_number
 from gradlab.errors import ShapeError, ValueRangeError
 from gradlab.status import OK, Status
 
@@ -48,10 +48,12 @@ def flow_slope(log_total: Array, lags: tuple[int, int] | None = None, confidence
     Errors: ShapeError for fewer than 3 rows; ValueRangeError for lags that are not there or a confidence outside (0, 1).
     """
     confidence = require_share("confidence", confidence)
-    log_total = require_array("log_total", log_total)
+    log_total = as_numbers("log_total", log_total, allow_complex=False)
     if log_total.ndim < 1 or log_total.shape[0] < 3 or log_total.size == 0:
         raise ShapeError(f"log_total has shape {log_total.shape}; expected (T+1, ...) with T >= 2 and at least one sequence")
     T = log_total.shape[0] - 1
+    if lags is not None and len(lags) != 2:
+        raise ValueRangeError(f"lags is {lags}; expected the first and the last one")
     first, last = (0, T) if lags is None else (require_count("lags[0]", lags[0], 0), require_count("lags[1]", lags[1], 0))
     if not (last <= T and last - first >= 2):
         raise ValueRangeError(f"lags are ({first}, {last}); expected at least 3 of them, from 0 to T = {T}")

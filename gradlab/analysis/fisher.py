@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._validate import as_numbers, require_count, require_finite
-from gradlab.analysis.pseudospectrum import require_matrices
+from gradlab.analysis._matrices import finite_matrices
 from gradlab.errors import NumericalError, ShapeError, ValueRangeError
 from gradlab.status import OK, Status
 
@@ -36,7 +36,7 @@ def fisher_memory(W: Array, v: Array, lags: int = 100) -> FisherMemory:
     Errors: ShapeError; ValueRangeError for v = 0 or a spectral radius of 1 or more, where C does not exist; NumericalError if C
     overflows.
     """
-    W = require_matrices("W", W)
+    W = finite_matrices("W", W)
     v = as_numbers("v", v, allow_complex=False)
     lags = require_count("lags", lags, 0)
     if W.dtype.kind == "c" or v.shape != W.shape[-1:]:

@@ -31,7 +31,7 @@ class SpectralDensity:
     `nodes`, `weights` (K, m): the quadrature of each of K probes; weights are >= 0 and sum to 1.
     `density` (N,) on `grid` (N,): the mean over the probes of sum_k weight_k N(grid; node_k, `width`^2), per unit of
     curvature; `standard_error` (N,) over the probes. `size`: number of eigenvalues n. `status`: `too-short` for one
-    probe, whose error is unknown (NaN).
+    probe, whose error is unknown (NaN); `coarse` if points of the grid are more than two widths apart.
     """
 
     nodes: Array
@@ -84,8 +84,8 @@ def spectral_density(
     if grid is not None:
         grid = as_numbers("grid", grid, allow_complex=False)
         require_finite("grid", grid)
-        if grid.ndim != 1:
-            raise ShapeError(f"grid has shape {grid.shape}; expected one axis")
+        if grid.ndim != 1 or not grid.size:
+            raise ShapeError(f"grid has shape {grid.shape}; expected (N,) with N >= 1")
     checked = checked_operator(operator, size, rng)
     n, m = checked.size, min(steps, checked.size)
     refuse_above(
@@ -105,8 +105,13 @@ def spectral_density(
         width = 0.01 * (high - low) or 0.01 * abs(high) or 1.0
     if grid is None:
         grid = np.linspace(low - 5.0 * width, high + 5.0 * width, 1001)
-    each = np.empty((probes, len(grid)))
-    for k in range(probes):
-        bells = np.exp(-0.5 * ((grid - nodes[k][:, None]) / width) ** 2)  # (m, N)
-        each[k] = weights[k] @ bells / (width * math.sqrt(2.0 * math.pi))
-    return SpectralDensity(nodes, weights, grid, each.mean(axis=0), standard_error(each), width, n, probed(probes))
+    each, status = np.empty((probes, len(grid))), probed(probes)
+    with np.errstate(over="ignore"):  # far from a narrow peak the density is 0
+        for k in range(probes):
+            bells = np.exp(-0.5 * ((grid - nodes[k][:, None]) / width) ** 2)  # (m, N)
+            each[k] = weights[k] @ bells / (width * math.sqrt(2.0 * math.pi))
+    spacing = float(np.abs(np.diff(grid)).max(initial=0.0))
+    if spacing > 2.0 * width:
+        detail = f"the grid's points are up to {spacing:.3g} apart, peaks of the width {width:.3g} may stand between them"
+        status = Status("coarse", detail)
+    return SpectralDensity(nodes, weights, grid, each.mean(axis=0), standard_error(each), width, n, status)

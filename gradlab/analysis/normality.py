@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._math import power_of_two
-from gradlab._validate import as_numbers, require_count
-from gradlab.analysis.pseudospectrum import decomposed, frobenius, require_matrices, smallest_singular_values
-from gradlab.errors import ShapeError
+from gradlab._validate import require_count
+from gradlab.analysis._matrices import frobenius, matrices_in_range, square_matrices, stacked
+from gradlab.analysis.pseudospectra import decomposed, smallest_singular_values
 from gradlab.status import OK, Status
 
 Array = npt.NDArray[Any]
@@ -37,21 +37,22 @@ def non_normality(matrices: Array) -> NonNormality:
     """Henrici departure and numerical abscissa of matrices (..., S, S), such as Jacobians or W. Error: ShapeError."""
     from scipy.linalg import schur
 
-    matrices = as_numbers("matrices", matrices)
-    if matrices.ndim < 2 or matrices.shape[-1] != matrices.shape[-2] or matrices.size == 0:
-        raise ShapeError(f"matrices has shape {matrices.shape}; expected (..., S, S), at least one")
-    flat = matrices.reshape(-1, *matrices.shape[-2:])
-    finite = np.isfinite(flat).all(axis=(-2, -1))
+    matrices = square_matrices("matrices", matrices)
+    flat, finite, status = stacked(matrices, "matrices")
     departure, ratio, abscissa = (np.full(len(flat), np.nan) for _ in range(3))
     scaled, exponent = power_of_two(flat[finite].astype(np.result_type(flat.dtype, np.float64)), (-2, -1))
     triangles = [np.triu(schur(one, output="complex")[0], 1) for one in scaled]  # more digits than a difference of squares
     own = np.array([np.linalg.norm(one) for one in triangles])
     whole = np.linalg.norm(scaled, axis=(-2, -1))
-    departure[finite] = np.ldexp(own, exponent)
-    ratio[finite] = own / np.where(whole == 0.0, 1.0, whole)
     symmetric = 0.5 * (scaled + np.swapaxes(scaled, -1, -2).conj())
-    abscissa[finite] = np.ldexp(np.linalg.eigvalsh(symmetric)[:, -1], exponent)
-    status = OK if finite.all() else Status("overflow", f"{int((~finite).sum())} of {len(flat)} matrices are not finite")
+    with np.errstate(over="ignore"):  # found below
+        departure[finite] = np.ldexp(own, exponent)
+        abscissa[finite] = np.ldexp(np.linalg.eigvalsh(symmetric)[:, -1], exponent)
+    ratio[finite] = own / np.where(whole == 0.0, 1.0, whole)
+    beyond = int((np.isinf(departure) | np.isinf(abscissa)).sum())
+    if beyond and status.ok:
+        detail = f"{beyond} of {len(flat)} matrices have a departure or an abscissa beyond the range of floats"
+        status = Status("overflow", detail)
     shape = matrices.shape[:-2]
     return NonNormality(departure.reshape(shape), ratio.reshape(shape), abscissa.reshape(shape), status)
 
@@ -62,13 +63,15 @@ class NumericalRange:
 
     `boundary` (*L, angles): points on it, complex, in counter-clockwise order; `abscissa` (*L,): its largest real part.
     `radius` (*L,): its largest modulus w, which bounds powers, norm(A^t) <= 2 w^t (Berger 1965); it is the value at a point
-    found, so that the true one lies from `radius` to `upper`, proved by the half-planes at the angles.
+    found, so that the true one lies from `radius` to `upper`, proved by the half-planes at the angles. `status`:
+    `nonconverged` if the refinement of some radius still found larger values at its end.
     """
 
     boundary: Array
     abscissa: Array
     radius: Array
     upper: Array
+    status: Status
 
 
 def numerical_range(matrix: Array, angles: int = 64) -> NumericalRange:
@@ -77,7 +80,7 @@ def numerical_range(matrix: Array, angles: int = 64) -> NumericalRange:
     `angles`: directions in which its support is found, at least 8; the radius is refined from the best of them.
     Errors: ShapeError, ValueRangeError for no finite square matrices.
     """
-    matrix = require_matrices("matrix", matrix)
+    matrix = matrices_in_range("matrix", matrix)
     angles = require_count("angles", angles, 8)
     turn = np.exp(-2j * np.pi * np.arange(angles) / angles)
     support, boundary = (np.empty((*matrix.shape[:-2], angles), kind) for kind in (np.float64, np.complex128))
@@ -90,8 +93,11 @@ def numerical_range(matrix: Array, angles: int = 64) -> NumericalRange:
         best = np.where(gain > 0.0, point, best)
         if not (gain > 1e-15 * np.abs(best)).any():
             break
+    status = OK
+    if (gain > 1e-9 * np.abs(best)).any():
+        status = Status("nonconverged", f"{int((gain > 1e-9 * np.abs(best)).sum())} of {gain.size} radii still grow; see `upper`")
     upper = np.maximum(support.max(axis=-1), 0.0) / np.cos(np.pi / angles)
-    return NumericalRange(boundary, support[..., 0], np.abs(best), np.maximum(upper, np.abs(best)))
+    return NumericalRange(boundary, support[..., 0], np.abs(best), np.maximum(upper, np.abs(best)), status)
 
 
 def _support(matrix: Array, turn: Array) -> tuple[Array, Array]:
@@ -108,11 +114,12 @@ class KreissBound:
 
     `value` (*L,): at least 1; inf if an eigenvalue lies outside of the unit circle. `where` (*L,): the z of the largest value
     found, NaN if that is the limit 1 at infinity. The powers of A reach at least `value` and at most e S times the true
-    constant (Kreiss 1962; Spijker 1991).
+    constant (Kreiss 1962; Spijker 1991). `status`: `beyond-range` if some value is inf.
     """
 
     value: Array
     where: Array
+    status: Status
 
 
 def kreiss_bound(matrix: Array, angles: int = 64) -> KreissBound:
@@ -124,7 +131,7 @@ def kreiss_bound(matrix: Array, angles: int = 64) -> KreissBound:
     """
     from scipy.linalg import schur
 
-    matrix = require_matrices("matrix", matrix)
+    matrix = matrices_in_range("matrix", matrix)
     angles = require_count("angles", angles, 8)
     flat = matrix.reshape(-1, *matrix.shape[-2:])
     value, where = np.ones(len(flat)), np.full(len(flat), np.nan, np.complex128)
@@ -138,7 +145,11 @@ def kreiss_bound(matrix: Array, angles: int = 64) -> KreissBound:
         found, z = _search(triangle, gap, angles, not np.iscomplexobj(one))
         if found > 1.0:
             value[k], where[k] = found, z
-    return KreissBound(value.reshape(matrix.shape[:-2]), where.reshape(matrix.shape[:-2]))
+    status, unbounded = OK, int(np.isinf(value).sum())
+    if unbounded:
+        detail = f"{unbounded} of {len(flat)} matrices have an eigenvalue outside of the unit circle: no bound of all powers"
+        status = Status("beyond-range", detail)
+    return KreissBound(value.reshape(matrix.shape[:-2]), where.reshape(matrix.shape[:-2]), status)
 
 
 def _search(triangle: Array, gap: float, angles: int, real: bool) -> tuple[float, complex]:

@@ -14,7 +14,7 @@ from gradlab._memory import refuse_above
 from gradlab._validate import as_numbers, require_array, require_count, require_flag
 from gradlab.backward import bptt
 from gradlab.batch import Batch
-from gradlab.errors import ValueRangeError
+from gradlab.errors import DTypeError, ValueRangeError
 from gradlab.losses import Loss
 from gradlab.network import Network
 from gradlab.record import Record
@@ -67,6 +67,8 @@ def truncation(
     with sequences of unequal lengths; ResourceRefused; otherwise as `bptt`.
     """
     T = require_array("batch.inputs", batch.inputs).shape[0]
+    if not isinstance(reach, Iterable):
+        raise DTypeError(f"reach is {reach!r}; expected numbers of steps; try [{reach!r}]")
     chosen = tuple(require_count(f"reach[{n}]", k) for n, k in enumerate(reach))
     if not chosen or max(chosen) > T:
         raise ValueRangeError(f"reach is {chosen}; expected at least one number of steps, each from 1 to T = {T}")
