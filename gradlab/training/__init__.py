@@ -1,8 +1,29 @@
-"""Training under instruments: gradient descent and clipping."""
+"""Training under instruments: a loop over ensembles, optimisers, clipping, the norm-preserving regulariser, checkpoints."""
 
 from __future__ import annotations
 
-from gradlab.training.clipping import clip_by_norm, global_norm
+from gradlab.training import schedules
+from gradlab.training.clipping import ByLayer, ByNorm, ByValue, clip_by_norm, global_norm
+from gradlab.training.optimisers import SGD, Adam, RMSProp
+from gradlab.training.regulariser import NormPreserving
 from gradlab.training.sgd import History, sgd
+from gradlab.training.state import Event
+from gradlab.training.trainer import Training, train
 
-__all__ = ["History", "clip_by_norm", "global_norm", "sgd"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "ByLayer",
+    "ByNorm",
+    "ByValue",
+    "Event",
+    "History",
+    "NormPreserving",
+    "RMSProp",
+    "Training",
+    "clip_by_norm",
+    "global_norm",
+    "schedules",
+    "sgd",
+    "train",
+]
