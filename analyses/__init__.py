@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
-from analyses import error_surface, gradient_flow, simplest_example, speed
+from analyses import error_surface, gradient_checkers, gradient_flow, simplest_example, speed
 from gradlab.runs import Analysis
 
 ALL: dict[str, Analysis] = {
     module.__name__.rpartition(".")[2]: cast("Analysis", module)
-    for module in (simplest_example, error_surface, gradient_flow, speed)
+    for module in (simplest_example, error_surface, gradient_flow, gradient_checkers, speed)
 }

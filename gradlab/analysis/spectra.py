@@ -1,4 +1,4 @@
-"""Spectra of single Jacobians."""
+"""Spectra of single Jacobians, and how evenly they act."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradlab._math import LN2
 from gradlab._validate import require_array
-from gradlab.errors import ShapeError
+from gradlab.errors import ShapeError, ValueRangeError
 from gradlab.status import OK, Status
 
 Array = npt.NDArray[Any]
@@ -84,3 +85,60 @@ def _singular_values(matrix: Array) -> Array:
         from scipy.linalg import svd
 
         return np.asarray(svd(matrix, compute_uv=False, lapack_driver="gesvd"))
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """How evenly a matrix acts in all directions, from its singular values s_1 >= ... >= s_S; each array (...).
+
+    `effective_rank`: exp of the entropy of s_i/sum s, from 1 to S (Roy & Vetterli 2007). `stable_rank`: sum s^2/s_1^2.
+    Both are 0 for a zero matrix. `log_condition`: ln s_1/s_S, inf for a singular matrix. `log_mean_square`: ln of the mean
+    of s^2, the growth of the squared norm of a random vector, in nats. `isometry_spread`: the variance of s^2 over their squared
+    mean, 0 for a multiple of an orthogonal matrix; with mean 1 the variance of the spectrum of J J^T that measures
+    dynamical isometry (Pennington, Schoenholz & Ganguli 2017), L for a product of L large Gaussian matrices.
+    `status`: `rank-deficient` where s_S is below the rounding of s_1, so that the condition is no more than a lower bound.
+    """
+
+    effective_rank: Array
+    stable_rank: Array
+    log_condition: Array
+    log_mean_square: Array
+    isometry_spread: Array
+    status: Status
+
+
+def conditioning(singular_values: Array, exponent: Array | int = 0) -> Conditioning:
+    """Ranks, condition and isometry of matrices from their singular values (..., S), in any order.
+
+    `exponent` (...): the matrices are those times 2^exponent, as of a `JacobianProduct`: pass the singular values of its
+    mantissa and its exponent for a product end to end. Entries of matrices with values that are not finite are NaN.
+    Errors: ShapeError for no values; ValueRangeError for negative ones.
+    """
+    values = require_array("singular_values", singular_values)
+    if values.ndim < 1 or values.size == 0:
+        raise ShapeError(f"singular_values has shape {values.shape}; expected (..., S), at least one value")
+    if values.dtype.kind == "c" or (values < 0.0).any():
+        raise ValueRangeError(f"singular_values has dtype {values.dtype} or entries below 0; expected real numbers >= 0")
+    finite = np.isfinite(values).all(axis=-1)
+    largest, smallest = values.max(axis=-1), values.min(axis=-1)
+    zero = largest == 0.0
+    with np.errstate(all="ignore"):
+        share = values / np.where(zero, 1.0, largest)[..., None]  # from here on scale-free: squares neither vanish nor overflow
+        p = share / share.sum(axis=-1, keepdims=True)
+        entropy = -np.where(p > 0.0, p * np.log(np.where(p > 0.0, p, 1.0)), 0.0).sum(axis=-1)
+        square = share**2
+        mean = square.mean(axis=-1)
+        rank, stable = np.where(zero, 0.0, np.exp(entropy)), square.sum(axis=-1)
+        log_condition = np.where(smallest == 0.0, np.inf, np.log(largest) - np.log(smallest))
+        log_mean = np.log(mean) + 2.0 * (np.log(largest) + np.asarray(exponent) * LN2)
+        spread = np.where(zero, 0.0, square.var(axis=-1) / mean**2)
+        lost = finite & (smallest <= values.shape[-1] * np.finfo(values.dtype).eps * largest)
+    status = OK
+    if not finite.all():
+        status = Status("overflow", f"{int((~finite).sum())} of {finite.size} matrices have singular values that are not finite")
+    elif lost.any():
+        status = Status("rank-deficient", f"{int(lost.sum())} of {lost.size} matrices are singular to working precision")
+    rank, stable, log_condition, log_mean, spread = (
+        np.where(finite, one, np.nan) for one in (rank, stable, log_condition, log_mean, spread)
+    )
+    return Conditioning(rank, stable, log_condition, log_mean, spread, status)

@@ -16,9 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._memory import refuse_above
+from gradlab.errors import ResourceRefused
 from gradlab.network import Layer, Network
 
 Array = npt.NDArray[Any]
+
+
+DIRECTIONS = 50_000
+"""More untied directions than that would take minutes and gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,16 @@ class Shift:
 
 
 def unit_shifts(net: Network, params: Mapping[str, Array], T: int) -> list[tuple[str, int, Shift]]:
-    """(quantity, step, shift) for every entry of everything, at every step apart: untied parameters, inputs, states."""
+    """(quantity, step, shift) for every entry of everything, at every step apart: untied parameters, inputs, states.
+
+    Error: ResourceRefused, before anything is allocated, for more than a check can use.
+    """
+    entries = sum(value.size for value in params.values()) + sum(layer.state_size for layer in net.layers) + net.input_size
+    if entries * T > DIRECTIONS:
+        raise ResourceRefused(
+            f"an untied check of {entries} entries over T = {T} steps needs {entries * T} directions; expected at most "
+            f"{DIRECTIONS}; check a smaller network (gradients do not depend on the size), or use gradlab.checks.block_products"
+        )
     found: list[tuple[str, int, Shift]] = []
     D = net.input_size
     found += [("x", t, Shift("input", "", t, {"": np.eye(D)})) for t in range(T)]

@@ -21,6 +21,9 @@ from gradlab.objective import read_out_vjp
 Array = npt.NDArray[Any]
 Claims = dict[str, Array]
 
+SUMMED = " summed"
+"""Marks a gradient as training sees it: summed over steps and rows by the cell's own code."""
+
 
 def replay(example: Example) -> Pass:
     """The engine's forward pass of an example."""
@@ -30,7 +33,7 @@ def replay(example: Example) -> Pass:
 def claimed(example: Example, run: Pass | None = None, cotangent: Array | None = None) -> Claims:
     """By quantity, (steps, B, *own): "x", "s 0", "0.W", ..., "readout.V"; one entry for each step and row.
 
-    States have T+1 steps; the read-out of the last step alone has one. Row sums of a parameter's entries are its gradient.
+    States have T+1 steps; the read-out of the last step alone has one. "0.W summed", (1, 1, *own), is the whole gradient.
     """
     run = replay(example) if run is None else run
     net, weight = example.net, example.cotangent if cotangent is None else cotangent
@@ -43,6 +46,7 @@ def claimed(example: Example, run: Pass | None = None, cotangent: Array | None =
             found |= _read_out(example, run, d_outputs)
         gradients, dy = read_out_vjp(net, run, d_outputs)
         da: dict[str, Array] = {}
+        sums = gradients
         layers, dx = sweep_levels(net, run, dy, ("adjoints", "input_gradient"), gradients, pre_adjoints=da)
         assert dx is not None  # it was asked for
         found["x"] = dx
@@ -51,6 +55,7 @@ def claimed(example: Example, run: Pass | None = None, cotangent: Array | None =
             assert adjoints is not None
             found[f"s {name}"] = adjoints
             found |= {f"{name}.{key}": value for key, value in layer_claims(run.runs[name], da[name], adjoints).items()}
+        found |= {f"{key}{SUMMED}": value[None, None] for key, value in sums.items()}
     return found
 
 

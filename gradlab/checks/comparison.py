@@ -14,11 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradlab.errors import GradientMismatch, ShapeError
+from gradlab._validate import require_number
+from gradlab.errors import GradientMismatch, ShapeError, ValueRangeError
 
 Array = npt.NDArray[Any]
 
 RTOL = 1e-9
+
+
+def checked_rtol(rtol: float) -> float:
+    """`rtol` if it is a tolerance: ValueRangeError unless 0 <= rtol <= 0.1, since at 1 a zero passes for anything."""
+    if not 0.0 <= require_number("rtol", rtol) <= 0.1:
+        raise ValueRangeError(f"rtol is {rtol}; expected a number from 0 to 0.1, such as 1e-9")
+    return float(rtol)
 
 
 @dataclass(frozen=True)

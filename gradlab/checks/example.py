@@ -46,8 +46,18 @@ class Example:
         require_lengths("lengths", self.lengths, x.shape[0], x.shape[1])
         width = self.net.top_size if self.net.output_size is None else self.net.output_size
         want = (*x.shape[:2], width) if self.net.readout == "every" else (x.shape[1], width)
+        if not isinstance(self.params, Mapping):
+            raise DTypeError(f"params is a {type(self.params).__name__}; expected a dict of arrays")
+        for key, value in self.params.items():
+            require_array(f'params["{key}"]', value)
         if np.shape(self.cotangent) != want:
             raise ShapeError(f"cotangent has shape {np.shape(self.cotangent)}; expected {want}, that of the outputs")
+        # The criterion is one of double precision: what is held against it is computed in it.
+        object.__setattr__(self, "params", {key: _double(value) for key, value in self.params.items()})
+        object.__setattr__(self, "initial", {key: _double(value) for key, value in self.initial.items()})
+        object.__setattr__(self, "x", _double(x))
+        object.__setattr__(self, "cotangent", _double(np.asarray(self.cotangent)))
+        object.__setattr__(self, "rtol", float(self.rtol))
 
     @property
     def size(self) -> str:
@@ -60,14 +70,16 @@ class Example:
 
     @property
     def largest(self) -> float:
-        """The largest number among parameters, inputs, initial states and cotangent, at least 1."""
-        given = [*self.params.values(), *self.initial.values(), self.x, np.asarray(self.cotangent)]
+        """The largest number among parameters, inputs and initial states, at least 1."""
+        given = [*self.params.values(), *self.initial.values(), self.x]
         return max([1.0, *(float(np.abs(value).max(initial=0.0)) for value in given)])
 
     @property
     def subnormal(self) -> float:
         """Below this an intermediate result may have lost digits before it was multiplied up again."""
-        return float(np.finfo(float).tiny / np.finfo(float).eps * self.largest**2)
+        with np.errstate(over="ignore"):
+            scale = np.float64(self.largest) ** 2 * max(1.0, float(np.abs(self.cotangent).max(initial=0.0)))
+            return float(np.finfo(float).tiny / np.finfo(float).eps * scale)
 
     @property
     def states(self) -> dict[str, Array]:
@@ -104,6 +116,10 @@ class Example:
         compare(f"{self.net.cell!r} {name}", value, oracle, scale, self.rtol).raise_for_failure()
 
 
+def _double(value: Array) -> Array:
+    return value.astype(np.float64) if value.dtype.kind in "fiu" else value
+
+
 def random_example(
     cell: Any,
     *,
@@ -112,6 +128,7 @@ def random_example(
     D: int = 2,
     H: int = 3,
     seed: int = 0,
+    rtol: float = RTOL,
     scale: float = 1.0,
     ragged: bool = False,
     **network: Any,
@@ -126,7 +143,7 @@ def random_example(
     x = rng.uniform(-1.0, 1.0, (T, B, D))
     initial = {layer.name: rng.uniform(-1.0, 1.0, (B, layer.state_size)) for layer in net.layers}
     lengths = np.maximum(1, T - 2 * (np.arange(B) % 2)) if ragged else None
-    return Example(net, params, x, initial, random_cotangent(net, rng, T, B), lengths)
+    return Example(net, params, x, initial, random_cotangent(net, rng, T, B), lengths, rtol)
 
 
 def random_cotangent(net: Network, rng: np.random.Generator, T: int, B: int) -> Array:

@@ -139,6 +139,27 @@ def findings(quantities: list[Quantity]) -> list[Finding]:
     return sorted(found, key=lambda one: (one.verdict != "FAIL", -one.error, one.quantity, one.gate, one.step, one.row))
 
 
+def resolution(quantities: list[Quantity]) -> str:
+    """What an oracle with an error estimate could resolve, in words; nothing for an exact one."""
+    worst = 0.0
+    for quantity in quantities:
+        with np.errstate(all="ignore"):
+            share = SAFETY * quantity.estimate / quantity.scale
+        worst = max(worst, float(np.max(share, where=(quantity.verdict == PASSED) & (quantity.scale > 0), initial=0.0)))
+    return f"; resolved to {worst:.0e} of S" if worst else ""
+
+
+def block_errors(quantities: list[Quantity]) -> dict[str, tuple[float, ...]]:
+    """By gate of each gradient, "d0.U[f]", the largest error/S of every step."""
+    found = {}
+    for quantity in quantities:
+        error = quantity.error
+        for gate, block in quantity.blocks():
+            part = error[(slice(None), slice(None), *block)].reshape(len(error), -1)
+            found[f"d{quantity.name}[{gate}]" if gate else f"d{quantity.name}"] = tuple(float(one) for one in part.max(axis=1))
+    return found
+
+
 def _index(flat: int, shape: tuple[int, ...], block: tuple[slice, ...]) -> tuple[int, ...]:
     """Index of an entry in the quantity's own axes, from its flat one within a block."""
     index = [int(i) for i in np.unravel_index(flat, shape)]

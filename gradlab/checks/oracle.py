@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 Choice = Literal["auto", "complex", "richardson"]
 CHOICES: tuple[Choice, ...] = ("auto", "complex", "richardson")
 
-AGREE = 1e-7
+AGREE = 1e-10
 """Complex step and Richardson agree if they differ by no more than this, relative, or 100 times Richardson's own estimate."""
 
 
@@ -64,24 +64,45 @@ def choose(functions: list[Callable[[Any], Array]], wanted: Choice, forward_only
     return Oracle("richardson", problem)
 
 
+REACHES = (1e-2, 1e-4, 1e-6)
+"""First steps of the pre-flight's Richardson extrapolation: a kink nearby, or a fast oscillation, needs a smaller one."""
+UNRESOLVED = 1e-3
+"""A Richardson estimate less certain than this share of it confirms nothing."""
+
+
 def complex_problem(f: Callable[[Any], Array]) -> str | None:
-    """Why a complex step of `f` at 0 cannot be trusted; None if Richardson agrees with it."""
+    """Why a complex step of `f` at 0 cannot be trusted; None if Richardson, where it resolves it, agrees."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("error", np.exceptions.ComplexWarning)
         warnings.filterwarnings("error", "Casting complex values")  # torch's words for the same
         try:
-            exact = complex_step(f, np.zeros(()), np.ones(()))
+            exact = complex_step(lambda shift: np.array(f(shift)), np.zeros(()), np.ones(()))
         except Exception as error:  # a user's function may refuse complex numbers in any way; with real ones it has just run
             text = str(error).strip().splitlines()
             return f"complex step refused: {text[0] if text else type(error).__name__}"
-        estimate, bound = richardson(f, np.zeros(()), np.ones(()))
-    gap = np.abs(exact - estimate)
-    agreed = (gap <= 100.0 * bound + AGREE * np.abs(estimate)) | ~np.isfinite(estimate)
-    if agreed.all():
-        return None
-    worst = np.unravel_index(int(np.argmax(np.where(agreed, 0.0, gap))), gap.shape)
+    if exact.dtype != np.float64 or not np.isfinite(exact).all():
+        return f"complex step gave {exact.dtype} numbers that are not all finite"
+    estimate, bound = np.full(exact.shape, np.nan), np.full(exact.shape, np.inf)
+    agreed = np.zeros(exact.shape, bool)
+    for reach in REACHES:
+        with np.errstate(all="ignore"):
+            try:
+                value, unsure = richardson(lambda shift: np.array(f(shift)), np.zeros(()), np.ones(()), reach)
+            except Exception:  # beyond the end of the function's domain: nearer then
+                continue
+            size = np.maximum(np.abs(exact), np.abs(value))
+            # A derivative far below the largest one is lost in the rounding of the differences; the others confirm it.
+            floor = 1e-6 * np.max(size, initial=0.0, where=np.isfinite(size))
+            confirmed = unsure <= np.maximum(UNRESOLVED * np.maximum(size, floor), 1e-9)
+            agreed |= (np.abs(exact - value) <= 100.0 * unsure + AGREE * np.abs(value)) & confirmed
+            better = (unsure < bound) & np.isfinite(value)
+            estimate, bound = np.where(better, value, estimate), np.where(better, unsure, bound)
+        if agreed.all():
+            return None
+    gap = np.nan_to_num(np.abs(exact - estimate), nan=np.inf)
+    worst = np.unravel_index(int(np.argmax(np.where(agreed, -1.0, gap))), gap.shape)
     return (
-        f"complex step disagrees in the pre-flight: {exact[worst]:.6g}, Richardson {estimate[worst]:.6g} "
+        f"complex step disagrees in the pre-flight: {exact[worst]:.6g}, Richardson {estimate[worst]:.6g} +- {bound[worst]:.1g} "
         "(np.abs, np.linalg.norm and np.sign drop the imaginary part)"
     )
 
@@ -90,8 +111,8 @@ def derivative(f: Callable[[Any], Array], oracle: Oracle) -> tuple[Array, Array]
     """(f'(0), error estimate) of a function of one real variable, values of any shape; the estimate of a complex step is 0."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("error", np.exceptions.ComplexWarning)
-        if oracle.kind == "richardson":
-            return richardson(f, np.zeros(()), np.ones(()))
+        if oracle.kind == "richardson" or not oracle.trusted:  # what is not trusted is not run: it may raise
+            return richardson(lambda shift: np.array(f(shift)), np.zeros(()), np.ones(()))
         first = np.imag(f(1j * STEP)) / STEP
     return np.asarray(first), np.zeros(())
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradlab.checks.claims import SUMMED
 from gradlab.checks.judgement import FAILED, Quantity
 
 Array = npt.NDArray[Any]
@@ -23,6 +24,9 @@ def read(quantities: list[Quantity], states: dict[str, Array] | None = None, loc
     failing = [quantity for quantity in quantities if (quantity.verdict == FAILED).any()]
     if not failing:
         return None
+    if all(quantity.name.endswith(SUMMED) for quantity in failing):
+        names = ", ".join(f"d{quantity.name.removesuffix(SUMMED)}" for quantity in failing)
+        return f"{names}: the contribution of every step and row is right, their sum is not"
     if not located:
         shapes = {_shape_of_error(quantity, quantity.verdict == FAILED) for quantity in failing}
         shape = shapes.pop() if len(shapes) == 1 else None
@@ -159,8 +163,9 @@ def _common(failing: list[Quantity]) -> str | None:
     names = ", ".join(f"d{name}" for name in lasts)
     if len(shapes) == 1 and None not in shapes:
         return f"{names}: each {shapes.pop()}"
-    steps = max(len(quantity.value) for quantity in failing if not quantity.name.startswith("s "))
-    carried = all(last < steps - 1 for name, last in lasts.items() if not name.startswith("s "))
-    if carried and any(name.startswith("s ") for name in lasts):
-        return f"the last step is right and all before it is wrong in {names}: the adjoint is carried back wrongly"
+    last = max((k for name, k in lasts.items() if not name.startswith("s ")), default=-1)
+    steps = max((len(quantity.value) for quantity in failing if not quantity.name.startswith("s ")), default=0)
+    if 0 <= last < steps - 1 and any(name.startswith("s ") for name in lasts):
+        later = "the last step is" if last == steps - 2 else f"steps {last + 1}..{steps - 1} are"
+        return f"{later} right, and what lies before is wrong in {names}: the adjoint is carried back wrongly"
     return None

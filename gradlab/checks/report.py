@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gradlab.checks.control import Control
@@ -32,7 +32,8 @@ class Report:
         `allow`: reasons for which UNRESOLVED is accepted, e.g. {"floor"}. Error: ValueRangeError for an unknown reason.
         """
         require_reasons(allow)
-        if self.verdict == "FAIL" or (self.verdict == "UNRESOLVED" and not set(self.reasons) <= set(allow)):
+        excused = bool(self.reasons) and set(self.reasons) <= set(allow)
+        if self.verdict == "FAIL" or (self.verdict == "UNRESOLVED" and not excused):
             raise GradientMismatch(str(self))
 
 
@@ -50,7 +51,8 @@ class GradientReport(Report):
     `oracle`: which one, and why. `size`: of what was checked. `counts`: entries by verdict. `findings`: every cell
     (quantity, gate, step, row) that did not pass, the worst first. `clean`: the quantities without any.
     `one_step`: where the fault is made, found by checking single steps. `reading`: what the pattern looks like, or None.
-    `note`: what else the reader must know. `replay`: a line that runs it again.
+    `note`: what else the reader must know. `replay`: a line that runs it again. `blocks`: by gate of each gradient the largest
+    error/S of every step.
     """
 
     oracle: str
@@ -66,6 +68,7 @@ class GradientReport(Report):
     replay: str | None = None
     steps: int = 0
     located: bool = True
+    blocks: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -105,7 +108,7 @@ class GradientReport(Report):
             where = (str(one.step), str(one.row)) if self.located else (str(one.index),)
             word = one.reason and f"UNRESOLVED ({one.reason})"
             bad = f"{one.bad} of {one.entries}"
-            rows.append((one.place, *where, bad, f"{one.backward:.6e}", f"{one.oracle:.6e}", f"{one.error:.1e}", word))
+            rows.append((one.place, *where, bad, f"{one.backward:.9e}", f"{one.oracle:.9e}", f"{one.error:.1e}", word))
         widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
         lines = ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         if len(self.findings) > SHOWN:
@@ -143,6 +146,8 @@ class GradientReport(Report):
             "control": None if self.control is None else plain(self.control),
             "replay": self.replay,
             "steps": self.steps,
+            "located": self.located,
+            "blocks": {place: [one if one - one == 0.0 else str(one) for one in errors] for place, errors in self.blocks.items()},
         }
 
 

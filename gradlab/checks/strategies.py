@@ -88,10 +88,14 @@ def examples(
     steps: int = 5,
     batch: int = 2,
     layers: Sequence[int] = (1, 2),
-    kinds: Sequence[str] = PARAMETERS,
+    kinds: Sequence[str] = GENTLE,
     rtol: float = RTOL,
 ) -> Example:
-    """An `Example` over one of `cells` (a cell, or a list of them): a network, parameters, inputs, lengths, initial states."""
+    """An `Example` over one of `cells` (a cell, or a list of them): a network, parameters, inputs, lengths, initial states.
+
+    Under the `kinds` of parameters drawn by default nothing saturates. With `kinds=strategies.PARAMETERS` something does, and
+    about a tenth of the examples are UNRESOLVED (floor): there a backward pass may have lost its digits.
+    """
     net = draw(networks(cells, layers=layers))
     T, B = draw(st.integers(1, steps)), draw(st.integers(1, batch))
     params = draw(parameters(net.shapes, kinds))

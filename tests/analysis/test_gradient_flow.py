@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from gradlab import LSTM, Batch, Elman, Network, bptt, mean_squared_error
 from gradlab.analysis import gradient_flow, memory_horizon
+from gradlab.analysis.gradient_flow import median_interval
 from gradlab.backward import KEEP
 from gradlab.errors import ValueRangeError
 
@@ -211,3 +212,54 @@ def test_vanished_parts_beside_large_ones_raise_no_floating_point_error():
     with np.errstate(all="raise"):
         flow = gradient_flow(record).log_total["0"]
     np.testing.assert_allclose(flow[0, 0], 0.0, atol=1e-15)  # |(-1, -1e-300)| = 1: the mean over two features of 2 (0 - 1)
+
+
+# ---- its interval, and the slope of a recorded flow -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "rank"), [(6, 1), (9, 2), (20, 6), (25, 8), (50, 18)])
+def test_the_interval_of_the_median_stands_on_the_order_statistics_of_the_sign_test(n, rank):
+    # Ranks of the 95 % interval as in the tables of the sign test (Conover 1999, table A3): n = 20 gives 6 and 15.
+    taus = np.arange(2.0, 2.0 + n)
+    flow = np.stack([decaying(tau, 200) for tau in np.random.default_rng(0).permutation(taus)], axis=-1)
+    horizon = memory_horizon(flow)
+    np.testing.assert_allclose(horizon.interval, [taus[rank - 1], taus[n - rank]], rtol=1e-12)  # one division
+    assert horizon.confidence == 0.95
+
+
+def test_five_sequences_do_not_bound_a_median_with_95_percent():
+    assert memory_horizon(np.stack([decaying(tau, 100) for tau in (2.0, 3.0, 4.0, 5.0, 6.0)], axis=-1)).interval == (0.0, np.inf)
+    assert memory_horizon(
+        np.stack([decaying(tau, 100) for tau in (2.0, 3.0, 4.0, 5.0, 6.0)], axis=-1), confidence=0.9
+    ).interval == (
+        pytest.approx(2.0, rel=1e-12),
+        pytest.approx(6.0, rel=1e-12),
+    )
+
+
+def test_the_interval_holds_the_median_as_often_as_it_says():
+    # 20 exponential variates, median ln 2: the exact coverage of ranks 6 and 15 is 0.9586.
+    draws = np.random.default_rng(1).exponential(size=(4000, 20))
+    inside = [low <= np.log(2.0) <= high for low, high in (median_interval(row, 0.95) for row in draws)]
+    assert abs(np.mean(inside) - 0.9586) < 5.0 * np.sqrt(0.9586 * 0.0414 / 4000)  # 5 standard errors
+
+
+def test_the_slope_of_a_recorded_flow_is_that_of_its_weight_and_many_origins_are_told():
+    w = 0.9
+    net = Network(Elman("linear"), 1, 1, readout="last")
+    params = {"0.W": np.ones((1, 1)), "0.U": np.full((1, 1), w), "0.b": np.zeros(1)}
+    flow = gradient_flow(bptt(net, params, Batch(np.ones((60, 3, 1)), np.zeros((3, 1))), mean_squared_error))
+    found = flow.slope("0/h")
+    np.testing.assert_allclose(found.slope, np.log(w), rtol=1e-12)  # 60 products
+    np.testing.assert_allclose(found.half_life, np.log(2.0) / -np.log(w), rtol=1e-12)
+    assert found.status.ok
+    every = gradient_flow(record_of(Elman("tanh")))
+    assert every.slope("1").status.code == every.memory_horizon("1").status.code == "many-origins"
+    with pytest.raises(ValueRangeError, match="key is '7'"):
+        flow.slope("7")
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, -1.0])
+def test_a_confidence_that_is_no_probability_is_refused(confidence):
+    with pytest.raises(ValueRangeError, match="confidence is"):
+        memory_horizon(decaying(3.0, 10)[:, None], confidence=confidence)

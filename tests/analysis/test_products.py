@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from gradlab import inits
+from gradlab import LSTM, Batch, Network, bptt, inits, mean_squared_error
 from gradlab.analysis import jacobian_product
+from gradlab.analysis.products import path_products
 from gradlab.errors import GradlabError
 
 LN2 = np.log(2.0)
@@ -173,3 +174,69 @@ def test_an_iterator_is_read_once_and_never_held_whole():
     assert jacobian_product(stream()).steps == alive == 100
     with pytest.raises(GradlabError, match="empty"):
         jacobian_product(iter(()))
+
+
+# ---- backward, and along single parts ------------------------------------------------------------------------------
+
+
+def test_factors_that_come_last_step_first_give_the_same_product():
+    factors = np.random.default_rng(6).normal(size=(300, 2, 4, 4))
+    forward, backward = jacobian_product(factors), jacobian_product(factors[::-1], reverse=True)
+    np.testing.assert_allclose(backward.log_norm, forward.log_norm, rtol=1e-13)  # 300 products, associated otherwise
+    np.testing.assert_allclose(value(backward), value(forward), rtol=1e-9)  # entries that cancel
+    factors[7, 1, 2, 2] = np.nan
+    assert jacobian_product(factors).status.detail == "Jacobian of step 8 is not finite"
+    assert jacobian_product(factors[::-1], reverse=True).status.detail == "Jacobian of step 8 is not finite"
+
+
+def lstm_record(T=300, scale=1.0, **options):
+    rng = np.random.default_rng(7)
+    net = Network(LSTM(**options), 2, 3, output_size=1)
+    params = {k: scale * rng.uniform(-0.8, 0.8, s) for k, s in net.shapes.items()}
+    params["0.b"] = rng.uniform(1.0, 3.0, params["0.b"].shape)
+    return net, params, Batch(rng.normal(size=(T, 2, 2)), rng.normal(size=(T, 2, 1)))
+
+
+def test_without_recurrent_weights_the_c_path_is_the_product_of_the_forget_gates_and_all_there_is():
+    net, params, batch = lstm_record()
+    params["0.U"] = np.zeros_like(params["0.U"])
+    layer = bptt(net, params, batch, mean_squared_error, ("gates", "jacobians")).layers["0"]
+    paths = path_products(layer.jacobians, layer.parts)
+    log_f = np.log(layer.gates["f"]).sum(axis=0)  # (B, H), from -10 to -60
+    c = paths.products["c"]
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.diagonal(c.mantissa, axis1=-2, axis2=-1)) + c.exponent[:, None] * LN2
+    np.testing.assert_allclose(logs, log_f, rtol=1e-12)  # 300 products, in logarithms
+    off = c.mantissa - np.einsum("bi,ij->bij", np.diagonal(c.mantissa, axis1=-2, axis2=-1), np.eye(3))
+    assert not off.any()
+    full = paths.products["full"]
+    np.testing.assert_array_equal(full.mantissa[:, :3, :3] * 2.0 ** (full.exponent - c.exponent)[:, None, None], c.mantissa)
+    assert not paths.products["h"].mantissa.any()  # dh_t/dh_{t-1} = 0
+    assert (paths.log_gain["h"][1:] == -np.inf).all()
+
+
+def test_paths_are_the_products_of_blocks_and_differ_from_the_blocks_of_the_product():
+    net, params, batch = lstm_record(T=20, peepholes=True)
+    layer = bptt(net, params, batch, mean_squared_error, ("jacobians",)).layers["0"]
+    paths = path_products(layer.jacobians, layer.parts)
+    J = layer.jacobians
+    for name, at in (("c", slice(0, 3)), ("h", slice(3, 6)), ("full", slice(0, 6))):
+        direct = np.broadcast_to(np.eye(at.stop - at.start), (2, at.stop - at.start, at.stop - at.start))
+        for t in range(20):
+            direct = J[t][:, at, at] @ direct
+            rms = np.sqrt((np.linalg.svd(direct, compute_uv=False) ** 2).mean(axis=-1))
+            np.testing.assert_allclose(np.exp(paths.log_gain[name][t + 1]), rms, rtol=1e-11)  # 20 products
+        np.testing.assert_allclose(value(paths.products[name]), direct, rtol=1e-10, atol=1e-15)
+        assert (paths.log_gain[name][0] == 0.0).all()
+    assert np.abs(value(paths.products["full"])[:, :3, :3] - value(paths.products["c"])).max() > 1e-3
+    back = path_products(J[::-1], layer.parts, reverse=True)
+    np.testing.assert_allclose(value(back.products["h"]), value(paths.products["h"]), rtol=1e-10, atol=1e-15)
+
+
+def test_a_path_that_is_no_part_of_the_state_is_refused():
+    with pytest.raises(GradlabError, match=r'parts\["c"\] is \(0, 5\); expected columns of a state of 4'):
+        path_products([np.eye(4)], {"c": (0, 5)})
+    with pytest.raises(GradlabError, match="another name"):
+        path_products([np.eye(4)], {"full": (0, 2)})
+    with pytest.raises(GradlabError, match="empty"):
+        path_products([], {"c": (0, 2)})

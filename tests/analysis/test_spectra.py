@@ -2,8 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
-from gradlab.analysis import jacobian_spectra
+from gradlab import inits
+from gradlab.analysis import jacobian_product, jacobian_spectra
+from gradlab.analysis.spectra import conditioning
+from gradlab.errors import ShapeError, ValueRangeError
 
 
 def test_known_eigenvalues_and_singular_values_come_in_descending_order():
@@ -147,3 +153,105 @@ def test_jacobians_are_not_modified():
     before = J.copy()
     jacobian_spectra(J)
     np.testing.assert_array_equal(J, before)
+
+
+# ---- random matrices ------------------------------------------------------------------------------------------------
+
+
+def test_a_large_gaussian_matrix_follows_the_circular_law_with_a_largest_singular_value_of_2():
+    N = 500
+    spectra = jacobian_spectra(np.random.default_rng(4).normal(size=(N, N)) / np.sqrt(N))
+    # Girko 1984, Geman 1980; at N = 500 within 5 % of the limits.
+    assert abs(spectra.spectral_radius - 1.0) < 0.05
+    assert abs(spectra.singular_values[0] - 2.0) < 0.1
+    assert abs((np.abs(spectra.eigenvalues) ** 2).mean() - 0.5) < 0.025  # uniform in the disc
+    inside = (np.abs(spectra.eigenvalues) < np.sqrt(0.5)).mean()
+    assert abs(inside - 0.5) < 0.05
+
+
+def test_singular_values_of_a_rectangular_gaussian_matrix_have_the_edges_and_moments_of_marchenko_and_pastur():
+    rows, columns = 2000, 1000
+    y = columns / rows
+    squares = np.linalg.svd(np.random.default_rng(5).normal(size=(rows, columns)) / np.sqrt(rows), compute_uv=False) ** 2
+    found = conditioning(np.sqrt(squares))
+    np.testing.assert_allclose(np.exp(found.log_mean_square), 1.0, rtol=0.01)  # moments fluctuate by 1/N
+    np.testing.assert_allclose(found.isometry_spread, y, rtol=0.02)  # second moment 1 + y over the square of the first
+    np.testing.assert_allclose((squares**3).mean(), 1.0 + 3.0 * y + y * y, rtol=0.02)
+    # The largest follows Tracy & Widom's law (Johnstone 2001): mean -1.21 and spread 1.27 in these units.
+    n, p = np.sqrt(rows - 1.0), np.sqrt(columns)
+    unit = (n + p) * (1.0 / n + 1.0 / p) ** (1.0 / 3.0) / rows
+    assert -5.5 < (squares.max() - (n + p) ** 2 / rows) / unit < 4.0
+    assert abs(squares.max() - (1.0 + np.sqrt(y)) ** 2) < 0.06
+    assert abs(squares.min() - (1.0 - np.sqrt(y)) ** 2) < 0.03
+    edges = np.log((1.0 + np.sqrt(y)) / (1.0 - np.sqrt(y)))
+    assert abs(found.log_condition - edges) < 0.05
+
+
+def test_a_product_of_two_gaussians_has_the_moments_of_fuss_and_catalan():
+    N = 400
+    product = jacobian_product(np.random.default_rng(6).normal(size=(2, N, N)) / np.sqrt(N))
+    spectra = jacobian_spectra(product.mantissa)
+    found = conditioning(spectra.singular_values, product.exponent)
+    squares = (spectra.singular_values * 2.0 ** float(product.exponent)) ** 2
+    # Moments 1, 3, 12 and upper edge 27/4 in the limit; 5 % at N = 400.
+    np.testing.assert_allclose(np.exp(found.log_mean_square), 1.0, rtol=0.05)
+    np.testing.assert_allclose(1.0 + found.isometry_spread, 3.0, rtol=0.05)
+    np.testing.assert_allclose((squares**3).mean(), 12.0, rtol=0.05)
+    np.testing.assert_allclose(squares.max(), 6.75, rtol=0.05)
+
+
+@pytest.mark.parametrize("factors", [1, 2, 4, 8])
+def test_the_isometry_spread_of_gaussian_products_is_their_number_and_of_orthogonal_ones_0(factors):
+    N = 300
+    rng = np.random.default_rng(factors)
+    product = jacobian_product(rng.normal(size=(factors, N, N)) / np.sqrt(N))
+    singular = jacobian_spectra(product.mantissa).singular_values
+    # Linear network at criticality: L (mu2/mu1^2 - 1 - s1) with s1 = -1 (Pennington, Schoenholz & Ganguli 2017); 15 % at N = 300.
+    np.testing.assert_allclose(conditioning(singular, product.exponent).isometry_spread, factors, rtol=0.15)
+    rigid = jacobian_product([3.0 * inits.orthogonal()(rng, (50, 50)) for _ in range(factors)])
+    found = conditioning(jacobian_spectra(rigid.mantissa).singular_values, rigid.exponent)
+    assert found.isometry_spread < 1e-25  # squares of roundings
+    np.testing.assert_allclose(found.log_mean_square, 2.0 * factors * np.log(3.0), rtol=1e-13)
+
+
+# ---- ranks and condition ------------------------------------------------------------------------------------------------
+
+
+def test_ranks_and_condition_of_matrices_that_are_known():
+    found = conditioning(np.array([[1.0, 1.0, 1.0, 1.0], [5.0, 0.0, 0.0, 0.0], [2.0, 2.0, 0.0, 0.0], [4.0, 2.0, 1.0, 1.0]]))
+    # Entropy of (1/2, 1/4, 1/8, 1/8) is 7/4 ln 2.
+    np.testing.assert_allclose(found.effective_rank, [4.0, 1.0, 2.0, 2.0**1.75], rtol=1e-14)
+    np.testing.assert_allclose(found.stable_rank, [4.0, 1.0, 2.0, 22.0 / 16.0], rtol=1e-14)
+    np.testing.assert_allclose(found.log_condition, [0.0, np.inf, np.inf, np.log(4.0)], rtol=1e-14)
+    np.testing.assert_allclose(found.log_mean_square, np.log([1.0, 6.25, 2.0, 5.5]), rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(found.isometry_spread[:3], [0.0, 3.0, 1.0], rtol=1e-14)
+    assert found.status.code == "rank-deficient"
+
+
+@given(hnp.arrays(float, 5, elements=st.floats(0.0, 1e3)), st.floats(-300.0, 300.0))
+def test_ranks_do_not_depend_on_scale_and_lie_between_1_and_the_size(values, decades):
+    if values.max() == 0.0:
+        return
+    values = values / values.max()
+    found, scaled = conditioning(values), conditioning(values * 10.0**decades)
+    assert 1.0 - 1e-12 <= found.effective_rank <= 5.0 + 1e-12
+    assert 1.0 - 1e-12 <= found.stable_rank <= 5.0 + 1e-12
+    if values.min() * 10.0**decades > 1e-290:  # no digits lost to subnormal numbers
+        for name in ("effective_rank", "stable_rank", "isometry_spread", "log_condition"):
+            np.testing.assert_allclose(getattr(found, name), getattr(scaled, name), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            scaled.log_mean_square - found.log_mean_square, 2.0 * decades * np.log(10.0), rtol=1e-12, atol=1e-11
+        )
+
+
+def test_a_zero_matrix_has_rank_0_and_a_bad_one_is_nan_beside_good_ones():
+    found = conditioning(np.array([[0.0, 0.0], [np.nan, 1.0], [2.0, 1.0]]))
+    assert (found.effective_rank[0], found.stable_rank[0], found.log_condition[0]) == (0.0, 0.0, np.inf)
+    assert found.log_mean_square[0] == -np.inf
+    assert np.isnan([found.effective_rank[1], found.stable_rank[1], found.log_condition[1], found.isometry_spread[1]]).all()
+    np.testing.assert_allclose(found.log_condition[2], np.log(2.0), rtol=1e-15)
+    assert str(found.status) == "overflow: 1 of 3 matrices have singular values that are not finite"
+    with pytest.raises(ValueRangeError, match="entries below 0"):
+        conditioning(np.array([1.0, -1.0]))
+    with pytest.raises(ShapeError, match="at least one value"):
+        conditioning(np.zeros((3, 0)))

@@ -8,7 +8,7 @@ from gradlab import LSTM, Batch, Elman, Network, bptt, forward, mean_squared_err
 from gradlab._math import sigmoid
 from gradlab.analysis import jacobians
 from gradlab.backward import KEEP
-from gradlab.checks import CONTRACT, Example, network_gradient
+from gradlab.checks import CONTRACT, Example, check_example, network_gradient
 from gradlab.errors import DTypeError, GradientMismatch, NumericalError
 
 # Two exact ways to one derivative differ by rounding: some 1e-15 of the sum of absolute terms a step.
@@ -162,7 +162,7 @@ def test_a_user_cell_equals_the_built_in_closed_forms(user, builtin, layers, rea
 @pytest.mark.parametrize("cell", CELLS, ids=repr)
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
 def test_a_user_cell_keeps_the_contract_of_the_built_in_ones(check, cell):
-    if check.__name__ == "check_complex_equals_real" and not hasattr(cell, "vjp"):
+    if check.__name__ in ("check_complex_equals_real", "check_second_derivatives") and not hasattr(cell, "vjp"):
         with pytest.raises(DTypeError):  # it is differentiated by complex steps: see below
             check(example_of(cell))
     else:
@@ -343,14 +343,24 @@ def test_jacobians_of_a_step_with_abs_are_right_or_refused_even_if_its_vjp_is_ri
     assert np.abs(delta[:-1] - expected).max() <= BOUND * np.abs(delta).max()
 
 
-@pytest.mark.parametrize("name", ["check_parameter_gradients", "check_input_gradient", "check_jacobians"])
-def test_a_right_vjp_beside_a_step_with_abs_is_never_called_wrong(name):
-    # The oracle goes through `step`, which drops the imaginary part: it may decline to judge, not condemn.
-    check = next(c for c in CONTRACT if c.__name__ == name)
-    try:
-        check(example_of(SoftWithVjp()))
-    except NumericalError:
-        return
+def test_a_right_vjp_beside_a_step_with_abs_passes_by_richardson_and_says_so():
+    report = check_example(example_of(SoftWithVjp()))
+    assert report.verdict == "PASS"
+    assert report.oracle.startswith("Richardson")
+    assert "complex step disagrees in the pre-flight" in report.oracle
+    demanded = check_example(example_of(SoftWithVjp()), oracle="complex")
+    assert (demanded.verdict, demanded.reasons) == ("UNRESOLVED", ("oracle-disagrees",))
+
+
+def test_a_wrong_vjp_beside_a_step_with_abs_is_rejected_by_richardson():
+    class Wrong(SoftWithVjp):
+        def vjp(self, *args):
+            gradients, dx, ds = super().vjp(*args)
+            return gradients, dx, ds * (1.0 + 1e-6)
+
+    report = check_example(example_of(Wrong()))
+    assert report.verdict == "FAIL"
+    assert report.one_step == ("wrong where it is made: ds_prev 0, every step",)
 
 
 # ---- closed forms of the user ------------------------------------------------------------------------------
@@ -372,21 +382,15 @@ def test_a_vjp_is_used_once_for_each_step_backwards():
     assert cell.steps == [3, 2, 1, 0]
 
 
-@pytest.mark.parametrize(
-    ("wrong", "check"),
-    [
-        ("W", "check_parameter_gradients"),
-        ("U", "check_parameter_gradients"),
-        ("b", "check_parameter_gradients"),
-        ("x", "check_input_gradient"),
-        ("s", "check_initial_state_gradient"),
-    ],
-)
+@pytest.mark.parametrize("wrong", ["W", "U", "b", "x", "s"])
 @pytest.mark.parametrize("factor", [0.0, -1.0, 1.0 + 1e-8], ids=str)
-def test_a_wrong_vjp_is_rejected_by_the_contract(wrong, check, factor):
-    cell = WithVjp(**{wrong: factor})
+def test_a_wrong_vjp_is_rejected_and_named_where_it_is_made(wrong, factor):
+    report = check_example(example_of(WithVjp(**{wrong: factor})))
+    assert report.verdict == "FAIL"
+    place = {"x": "dx 0", "s": "ds_prev 0"}.get(wrong, f"d0.{wrong}")
+    assert report.one_step == (f"wrong where it is made: {place}, every step",)
     with pytest.raises(GradientMismatch, match=r"WithVjp\(\)"):
-        next(c for c in CONTRACT if c.__name__ == check)(example_of(cell))
+        report.raise_for_failure()
 
 
 def test_the_hessian_needs_a_vjp_and_then_is_exact():
