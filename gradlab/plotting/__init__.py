@@ -14,6 +14,15 @@ from gradlab.plotting.spectra import plot_eigenvalues, plot_pseudospectrum, plot
 from gradlab.plotting.style import COLOURS, COLUMN, LINES, PAGE, new_figure, panel_label, stamp, style
 from gradlab.plotting.surface import plot_surface, plot_surface_3d
 from gradlab.plotting.temporal import plot_flow_map, plot_lag_split, plot_paths
+from gradlab.plotting.training import (
+    plot_adjoint_map,
+    plot_clipping,
+    plot_gate_shares,
+    plot_loss_with_jumps,
+    plot_sharpness_limit,
+    plot_update_ratios,
+    training_page,
+)
 from gradlab.plotting.truncation import plot_truncation
 
 __all__ = [
@@ -25,22 +34,27 @@ __all__ = [
     "library",
     "new_figure",
     "panel_label",
+    "plot_adjoint_map",
     "plot_bifurcation",
+    "plot_clipping",
     "plot_eigenvalues",
     "plot_exponent_against_gain",
     "plot_fixed_points",
     "plot_flow_map",
     "plot_gate_saturation",
+    "plot_gate_shares",
     "plot_gradient_flow",
     "plot_lag_split",
     "plot_loss_line",
     "plot_loss_slice",
     "plot_loss_surface",
+    "plot_loss_with_jumps",
     "plot_lyapunov_convergence",
     "plot_lyapunov_spectrum",
     "plot_paths",
     "plot_pseudospectrum",
     "plot_sharpness",
+    "plot_sharpness_limit",
     "plot_singular_values",
     "plot_spectral_density",
     "plot_surface",
@@ -49,7 +63,9 @@ __all__ = [
     "plot_trajectory",
     "plot_transient_growth",
     "plot_truncation",
+    "plot_update_ratios",
     "reference_line",
     "stamp",
     "style",
+    "training_page",
 ]

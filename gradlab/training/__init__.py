@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from gradlab.training import schedules
-from gradlab.training.clipping import ByLayer, ByNorm, ByValue, clip_by_norm, global_norm
+from gradlab.training import probes, schedules
+from gradlab.training.clipping import ByLayer, ByNorm, ByValue, clip_by_norm
 from gradlab.training.jumps import jumps
 from gradlab.training.monitor import Monitor
+from gradlab.training.nonfinite import Event
+from gradlab.training.norms import global_norm
 from gradlab.training.optimisers import SGD, Adam, RMSProp
 from gradlab.training.regulariser import NormPreserving
-from gradlab.training.sgd import History, sgd
-from gradlab.training.state import Event
-from gradlab.training.trainer import Training, train
+from gradlab.training.result import Training
+from gradlab.training.trainer import train
 
 __all__ = [
     "SGD",
@@ -19,7 +20,6 @@ __all__ = [
     "ByNorm",
     "ByValue",
     "Event",
-    "History",
     "Monitor",
     "NormPreserving",
     "RMSProp",
@@ -27,7 +27,7 @@ __all__ = [
     "clip_by_norm",
     "global_norm",
     "jumps",
+    "probes",
     "schedules",
-    "sgd",
     "train",
 ]

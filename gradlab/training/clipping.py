@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gradlab._math import log_norm
 from gradlab._validate import require_array, require_positive
 from gradlab.errors import ShapeError
 from gradlab.network import Network
+from gradlab.training.norms import global_norm, joint_norm, own_norm
 
 Array = npt.NDArray[Any]
 
@@ -22,29 +22,6 @@ class Clip(Protocol):
 
     def __call__(self, net: Network, gradients: Mapping[str, Array]) -> tuple[dict[str, Array], Array]:
         """(clipped gradients, which members were clipped)."""
-
-
-def global_norm(net: Network, gradients: Mapping[str, Array]) -> Array:
-    """2-norm of all gradients jointly, one for each ensemble member: (*E,). inf or NaN if one of them is.
-
-    Error: ShapeError unless all gradients have the same ensemble axes: a shared parameter belongs to no member.
-    """
-    if len({net.ensemble_shape(key, gradients[key]) for key in net.shapes}) > 1:
-        found = {key: gradients[key].shape for key in net.shapes}
-        raise ShapeError(f"gradients have shapes {found}; expected equal ensemble axes in front of all of them")
-    return np.asarray(np.exp(log_norm_of_logs(np.stack([_log_norm(net, gradients, key) for key in net.shapes]))))
-
-
-def _log_norm(net: Network, gradients: Mapping[str, Array], key: str) -> Array:
-    return np.asarray(log_norm(gradients[key], tuple(range(-len(net.shapes[key]), 0))))
-
-
-def log_norm_of_logs(logs: Array) -> Array:
-    """Ln of the 2-norm of vectors whose ln norms are given along the first axis; -inf if all are zero."""
-    with np.errstate(all="ignore"):
-        top = logs.max(axis=0)
-        joint = top + 0.5 * np.log(np.exp(2.0 * (logs - top)).sum(axis=0))
-    return np.asarray(np.where(np.isinf(top), top, joint))
 
 
 def clip_by_norm(net: Network, gradients: Mapping[str, Array], threshold: float | Array) -> tuple[dict[str, Array], Array]:
@@ -88,8 +65,7 @@ class ByLayer:
         touched: Array | None = None
         for layer in dict.fromkeys(key.rpartition(".")[0] for key in net.shapes):
             keys = [key for key in net.shapes if key.rpartition(".")[0] == layer]
-            with np.errstate(all="ignore"):
-                norm = np.exp(log_norm_of_logs(np.stack([_log_norm(net, gradients, key) for key in keys])))
+            norm = joint_norm([own_norm(gradients[key], len(net.shapes[key])) for key in keys])
             threshold = _thresholds(self.threshold, norm.shape)
             clipped |= {key: _scaled(gradients[key], _factor(norm, threshold), len(net.shapes[key])) for key in keys}
             now = np.isfinite(norm) & (norm > threshold)

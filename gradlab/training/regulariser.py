@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._validate import require_number, require_one_of
+from gradlab.cells.base import outer_rows
 from gradlab.cells.elman import Elman
 from gradlab.errors import ValueRangeError
 from gradlab.network import Network
@@ -58,7 +59,7 @@ class NormPreserving:
             delta = one.series("adjoints")[1:]
             a = _slopes(layer.cell, one.series("states")) * delta
             q = np.matmul(a, U)  # (T, *E, B, H): U^T a for each row
-            size, back = (delta * delta).sum(axis=-1), (q * q).sum(axis=-1)
+            size, back = (np.einsum("...i,...i->...", v, v) for v in (delta, q))
             counts = size > SMALLEST
             safe = np.where(counts, size, 1.0)
             r2 = back / safe
@@ -72,8 +73,7 @@ class NormPreserving:
             number = np.maximum(counts.sum(axis=(0, -1)), 1)  # (*E,)
             total = total + np.where(counts, omega, 0.0).sum(axis=(0, -1)) / number
             weighted = a * np.where(counts, factor, 0.0)[..., None]
-            gradient = np.einsum("t...bi,t...bj->...ij", weighted, q)
-            gradients[f"{layer.name}.U"] = gradient / number[..., None, None]
+            gradients[f"{layer.name}.U"] = outer_rows(weighted, q) / number[..., None, None].astype(q.real.dtype)
         return total, gradients
 
 
