@@ -20,6 +20,7 @@ import numpy.typing as npt
 from gradlab._memory import refuse_above
 from gradlab._validate import as_numbers, require_callable, require_sequences
 from gradlab.batch import Batch
+from gradlab.cells.base import Cell
 from gradlab.directions import flip
 from gradlab.errors import DTypeError, ValueRangeError
 from gradlab.forward_pass import LayerPass, Pass, checked_params, forward
@@ -165,8 +166,11 @@ def _sweep(
 
     delta = sequence("adjoints", T + 1, s.shape[-1])  # total dL/ds_t
     da = sequence("da", T, cell.pre_size(run.layer.input_size, run.layer.hidden_size))  # dL/d(pre-activations)
-    delta[...] = 0.0
-    cell.output_vjp(s[1:], s[:-1], dy, delta[1:], delta[:-1])  # it starts as e_t, the immediate partial of L
+    if getattr(cell.output, "__func__", None) is Cell.output:  # the identity: one pass over memory instead of three
+        delta[0], delta[1:] = 0.0, dy
+    else:
+        delta[...] = 0.0
+        cell.output_vjp(s[1:], s[:-1], dy, delta[1:], delta[:-1])  # it starts as e_t, the immediate partial of L
     e = None
     if "immediate" in keep:
         e = sequence("immediate", T + 1, s.shape[-1])

@@ -173,9 +173,21 @@ def affine_rows(x: Array, weight: Array, bias: Array, out: Array) -> None:
     flat += row(bias)
 
 
+LONG = 800
+"""Rows above which a contraction to a small matrix goes faster in two halves: BLAS packs long operands anew."""
+SMALL = 64 * 64
+
+
 def outer_rows(da: Array, x: Array) -> Array:
     """Sum over t and b of da x^T: the one contraction of a parameter gradient, (*E, K, D)."""
-    return np.asarray(np.matmul(transpose(rows(da)), rows(x)))
+    left, right = transpose(rows(da)), rows(x)
+    count = right.shape[-2]
+    if count <= LONG or left.shape[-2] * right.shape[-1] > SMALL:
+        return np.asarray(np.matmul(left, right))
+    half = count // 2
+    total: Array = np.matmul(left[..., :half], right[..., :half, :])
+    total += np.matmul(left[..., half:], right[..., half:, :])
+    return total
 
 
 def sum_rows(da: Array) -> Array:

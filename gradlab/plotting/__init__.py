@@ -27,6 +27,15 @@ from gradlab.plotting.theory import (
     plot_marchenko_pastur,
     plot_numerical_range,
 )
+from gradlab.plotting.training import (
+    plot_adjoint_map,
+    plot_clipping,
+    plot_gate_shares,
+    plot_loss_with_jumps,
+    plot_sharpness_limit,
+    plot_update_ratios,
+    training_page,
+)
 from gradlab.plotting.truncation import plot_truncation
 
 __all__ = [
@@ -38,8 +47,10 @@ __all__ = [
     "library",
     "new_figure",
     "panel_label",
+    "plot_adjoint_map",
     "plot_bifurcation",
     "plot_circular_law",
+    "plot_clipping",
     "plot_conditioning",
     "plot_critical_line",
     "plot_eigenvalues",
@@ -49,11 +60,13 @@ __all__ = [
     "plot_flow_map",
     "plot_gate_flow",
     "plot_gate_saturation",
+    "plot_gate_shares",
     "plot_gradient_flow",
     "plot_lag_split",
     "plot_loss_line",
     "plot_loss_slice",
     "plot_loss_surface",
+    "plot_loss_with_jumps",
     "plot_lyapunov_convergence",
     "plot_lyapunov_spectrum",
     "plot_marchenko_pastur",
@@ -62,6 +75,7 @@ __all__ = [
     "plot_paths",
     "plot_pseudospectrum",
     "plot_sharpness",
+    "plot_sharpness_limit",
     "plot_singular_values",
     "plot_spectral_density",
     "plot_surface",
@@ -71,7 +85,9 @@ __all__ = [
     "plot_transient_growth",
     "plot_truncation",
     "plot_unit_activity",
+    "plot_update_ratios",
     "reference_line",
     "stamp",
     "style",
+    "training_page",
 ]
