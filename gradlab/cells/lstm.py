@@ -21,6 +21,7 @@ from gradlab.cells.base import (
     split_gates,
     sum_rows,
     transpose,
+    turned,
     unrows,
 )
 from gradlab.errors import ValueRangeError
@@ -132,6 +133,7 @@ class LSTM(Cell):
         return dict(
             {key: row(value) if key.startswith("p_") else value for key, value in params.items()},
             H=H,
+            U_T=turned(params["U"]),
             recurrent=stacked,
             recurrent_by_gate=split_gates(stacked, G, -1),
             pre=np.empty((G, *rows, H), dtype),
@@ -154,7 +156,7 @@ class LSTM(Cell):
         gate, to, to_c = self._tape(a_t)
         i, f, g, o = (gate[name] for name in "ifgo")
         factors = a_t[len(self._blocks) :]
-        np.matmul(h_prev, transpose(p["U"]), out=p["recurrent"])
+        np.matmul(h_prev, p["U_T"], out=p["recurrent"])
         np.add(p["recurrent_by_gate"], a_t[:G], out=z)
         for k, name in enumerate(self.gates[:-2]):
             if name in self._peeps:

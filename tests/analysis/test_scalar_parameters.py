@@ -144,7 +144,17 @@ def test_training_and_its_trajectory_move_a_single_number():
 
 def test_clipped_and_truncated_training_moves_a_single_number(tmp_path):
     net, params, batch, _ = setting()
-    found = training.sgd(net, params, [batch] * 3, mean_squared_error, 0.1, clip_norm=0.01, keep_path=True)
+    found = training.train(
+        net,
+        params,
+        lambda _: batch,
+        mean_squared_error,
+        3,
+        np.random.default_rng(0),
+        learning_rate=0.1,
+        clip=training.ByNorm(0.01),
+        keep_path=True,
+    )
     assert found.path["0.alpha"].shape == (4,)
     assert 0.0 < abs(found.params["0.alpha"] - 0.3) <= 3 * 0.1 * 0.01  # three steps of at most 0.001
     record = gradlab.truncated_bptt(net, found.params, batch, mean_squared_error, 2, 2)
