@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import gradlab
+from analyses._speed_rows import Row, require_equal
 from gradlab.errors import NumericalError
 
 Array = npt.NDArray[Any]
 Work = Callable[[], object]
 
+ENSEMBLE = "32 Elman nets"
+KINDS = ("LSTM", "Elman net")
 SIZES: dict[str, Any] = {"members": 32, "T": 100, "B": 16, "D": 2, "H": 32}
 TARGETS = {"torch": 4.0, "jax": 2.0}
 """How many times faster one ensemble step is meant to be than a torch loop over modules, and than jax's vmap of grad."""
@@ -53,9 +57,7 @@ def ensembles(rng: np.random.Generator, p: Mapping[str, Any] = SIZES) -> tuple[W
     for name, work in theirs.items():
         found = work()
         for key, value in expected.items():
-            gap = np.abs(np.asarray(found[key]) - value).max()
-            if not gap <= GAP * np.abs(value).max():
-                raise NumericalError(f"{name}: the gradients of {key} differ by {gap:.1e}; a ratio of times would mean nothing")
+            require_equal(ENSEMBLE, f"gradients of {key}", name, np.asarray(found[key]), value, GAP)
     return ours, theirs
 
 
@@ -157,3 +159,14 @@ def monitored(
     if any(not np.array_equal(one.params[key], other.params[key]) for key in one.params):
         raise NumericalError(f"monitor: the parameters of the {kind} differ with it and without")
     return ours, {"without": without}
+
+
+def _monitored(rng: np.random.Generator, p: Mapping[str, Any], kind: str) -> tuple[Work, dict[str, Work]]:
+    return monitored(rng, kind, STEP, p["monitored_updates"])
+
+
+ROW = Row(ENSEMBLE, lambda rng, p: ensembles(rng, p["ensembles"]), TARGETS, blas_threads=1)
+MONITORS = tuple(
+    Row(f"monitor of an {kind}", partial(_monitored, kind=kind), {"without": 1.0 / (1.0 + OVERHEAD)}) for kind in KINDS
+)
+"""A training step with a monitor and without."""

@@ -9,6 +9,8 @@ Beside it, without part in the verdict, each with the ratio it was meant to reac
 - analyses of an LSTM against torch and JAX (compiled, in double precision): all Jacobians against vmap(jacrev) and
   vmap(jacfwd), the Lyapunov exponents against vmap(jvp) and QR, a 25 x 25 loss surface against a loop and vmap, and one
   Hessian-vector product against double backward;
+- 32 Elman nets trained as one ensemble against a torch loop over modules and JAX's vmap of grad; and what a monitor with its
+  defaults adds to a training step;
 - what a gradient check costs. One example is an LSTM with 72 parameters: the contribution of every step and row to every
   gradient, and the dot products by block, with their pre-flights. torch's `gradcheck` of an LSTM of that size compares the
   72 sums. A property is a hypothesis test over 100 random LSTMs.
@@ -26,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from analyses import _speed_analysis, _speed_training
+from analyses import _speed_analysis, _speed_ensembles, _speed_training
 from analyses._speed_checks import CHECK, MEANT, PROPERTY, property_of
 from analyses._speed_checks import ROW as CHECKS
 from analyses._speed_figure import figure_of
@@ -46,6 +48,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "surface": {"T": 50, "B": 16, "D": 8, "H": 32, "points": 25},
         "lyapunov": {"T": 300, "D": 8, "H": 128, "k": 10},
         "hessian": {"T": 100, "B": 32, "D": 64, "H": 128},
+        "ensembles": {"members": 32, "T": 100, "B": 16, "D": 2, "H": 32},
+        "monitored_updates": 20,
         **{"check_pairs": 10, "property_runs": 3, "property_examples": 100},
     },
     "quick": {
@@ -55,12 +59,15 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "surface": {"T": 50, "B": 16, "D": 8, "H": 32, "points": 9},
         "lyapunov": {"T": 100, "D": 8, "H": 128, "k": 10},
         "hessian": {"T": 50, "B": 32, "D": 64, "H": 128},
+        "ensembles": {"members": 32, "T": 100, "B": 16, "D": 2, "H": 32},
+        "monitored_updates": 4,
         **{"check_pairs": 3, "property_runs": 1, "property_examples": 100},
     },
 }
 TRAINING: tuple[Row, ...] = _speed_training.ROWS
-ANALYSIS: tuple[Row, ...] = _speed_analysis.ROWS
-"""Rows of the second panel; a row of another module is added to these."""
+ANALYSIS: tuple[Row, ...] = (*_speed_analysis.ROWS, _speed_ensembles.ROW)
+"""Rows of the second panel."""
+MONITORS: tuple[Row, ...] = _speed_ensembles.MONITORS
 ROWS = (*TRAINING, *ANALYSIS, CHECKS)
 PEERS = ("torch", "jax")
 
@@ -73,7 +80,7 @@ def compute(rng: np.random.Generator, scale: str, progress: Any = None) -> dict[
     for peer in PEERS:
         version = importlib.metadata.version(peer) if installed(peer) else ""
         result[f"{peer}_version"] = np.frombuffer(version.encode(), np.uint8)
-    rounds = [(row, p["pairs"]) for row in TRAINING] + [(row, p["analysis_pairs"]) for row in ANALYSIS]
+    rounds = [(row, p["pairs"]) for row in TRAINING] + [(row, p["analysis_pairs"]) for row in (*ANALYSIS, *MONITORS)]
     rounds += [(CHECKS, p["check_pairs"])]
     done, total = 0, sum(pairs for _, pairs in rounds)
 
@@ -111,6 +118,13 @@ def check(result: Mapping[str, Array]) -> Verdict:
         sentence += "; times as fast as others: " + ", ".join(_compared(result, row) for row in analyses)
         if not _version(result, "jax"):
             sentence += " (JAX is not installed, its times are left out)"
+    if monitors := _told(result, MONITORS):
+        shares = {row.name: _median(result, row, "without") - 1.0 for row in monitors}
+        numbers |= {f"{name}: share of a training step": share for name, share in shares.items()}
+        numbers["monitor: meant to take at most, share of a training step"] = _speed_ensembles.OVERHEAD
+        sentence += f"; added by a {', '.join(f'{name} {share:.1%}' for name, share in shares.items())}"
+        missed = not all(row.met(result, "without") for row in monitors)
+        sentence += f" ({'MISSES' if missed else 'meant at most'} {_speed_ensembles.OVERHEAD:.0%})"
     if CHECKS.key in result:
         ours, theirs = 1e3 * np.median(result[CHECKS.key], axis=0)
         numbers[f"{CHECK}: meant to take, ms"] = MEANT[CHECK]

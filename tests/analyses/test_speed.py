@@ -88,7 +88,7 @@ def test_every_number_is_that_of_the_times():
     result = quick.result("speed")
     numbers = speed.check(result).numbers
     assert (numbers["torch"], numbers["jax"], numbers["torch threads"]) == ("2.13.0", "0.10.2", 2)
-    for row in speed.ROWS:
+    for row in (*speed.ROWS, *speed.MONITORS):
         seconds = result[row.key].T
         assert numbers[f"{row.name}: gradlab, ms"] == pytest.approx(1e3 * statistics.median(seconds[0]), rel=1e-15)
         for (peer, target), theirs in zip(row.targets.items(), seconds[1:], strict=True):
@@ -123,6 +123,14 @@ def test_ratios_are_told_in_two_digits_without_an_exponent():
     assert found == ["240", "31", "25", "6.2", "0.37", "1"]
 
 
+@pytest.mark.parametrize(("share", "words"), [(0.02, "2.0% (meant at most 10%)"), (0.3, "30.0% (MISSES 10%)")])
+def test_what_a_monitor_adds_is_told_with_what_it_may(share, words):
+    arrays = {row.key: BASE * np.array([1.0 + share, 1.0]) for row in speed.MONITORS}
+    verdict = speed.check({**quick.result("speed"), **arrays})
+    assert words in verdict.sentence
+    assert verdict.numbers["monitor of an LSTM: share of a training step"] == pytest.approx(share, rel=1e-12)
+
+
 def test_the_targets_are_those_that_were_set():
     assert {(row.name, peer): row.targets[peer] for row, peer in TARGETS} == {
         ("all Jacobians", "torch"): 25.0,
@@ -132,12 +140,15 @@ def test_the_targets_are_those_that_were_set():
         ("Lyapunov LSTM", "torch"): 8.0,
         ("Lyapunov Elman", "torch"): 8.0,
         ("Hessian-vector product", "torch"): 1.0,
+        ("32 Elman nets", "torch"): 4.0,
+        ("32 Elman nets", "jax"): 2.0,
     }
     p = speed.PARAMETERS["full"]
     assert [p["jacobians"][key] for key in "TBH"] == [100, 4, 128]
     assert [p["surface"][key] for key in ("T", "B", "H", "points")] == [50, 16, 32, 25]
     assert [p["lyapunov"][key] for key in ("H", "k")] == [128, 10]
     assert [p["hessian"][key] for key in "TBH"] == [100, 32, 128]
+    assert [p["ensembles"][key] for key in ("members", "T", "B", "H")] == [32, 100, 16, 32]
 
 
 # ---- what is missing is said --------------------------------------------------------------------------------------
@@ -198,6 +209,8 @@ SMALL = {
     "surface": {"T": 4, "B": 2, "D": 3, "H": 5, "points": 3},
     "lyapunov": {"T": 6, "D": 3, "H": 5, "k": 2},
     "hessian": {"T": 4, "B": 2, "D": 3, "H": 5},
+    "ensembles": {"members": 2, "T": 4, "B": 2, "D": 2, "H": 3},
+    "monitored_updates": 2,
 }
 
 
@@ -237,13 +250,13 @@ def test_every_pair_is_timed_and_all_sides_agree(monkeypatch):
     monkeypatch.setitem(speed.PARAMETERS, "quick", SMALL)
     told = []
     result = speed.compute(np.random.default_rng(1), "quick", lambda done, total: told.append((done, total)))
-    assert told == [(k, 18) for k in range(1, 19)]  # 4 rows of 3 pairs, 6 of 1
+    assert told == [(k, 21) for k in range(1, 22)]  # 4 rows of 3 pairs, 9 of 1
     assert bytes(result["torch_version"]).decode() == torch.__version__
     pairs = dict.fromkeys((row.name for row in speed.TRAINING), 3)
     for row in speed.ROWS:
         seconds = result[row.key]
         assert seconds.shape == (pairs.get(row.name, 1), 1 + len(row.targets))
-        there = [True] + [rows.installed(peer) for peer in row.targets]
+        there = [True] + [peer == "without" or rows.installed(peer) for peer in row.targets]
         np.testing.assert_array_equal(seconds > 0.0, np.broadcast_to(there, seconds.shape))
     assert result["property_seconds"].shape == (1,)
     assert "float64" in speed.check(result).sentence
@@ -298,7 +311,7 @@ def spoiled(factor, where):
 
 
 CASES = [(row, "training") for row in speed.TRAINING]
-CASES += list(zip(speed.ANALYSIS, ("jacobians", "surface", "lyapunov", "lyapunov", "hessian"), strict=True))
+CASES += list(zip(speed.ANALYSIS, ("jacobians", "surface", "lyapunov", "lyapunov", "hessian", "training"), strict=True))
 
 
 @pytest.mark.parametrize(("row", "where"), CASES, ids=lambda value: getattr(value, "name", ""))
@@ -308,7 +321,7 @@ def test_nothing_is_timed_where_the_results_differ(monkeypatch, row, where):
     row.make(np.random.default_rng(1), SMALL)
     # a hundred times what two right answers may differ by
     monkeypatch.setattr(*spoiled(1.0 + (1e-2 if "float32" in row.name else 1e-8 if where != "training" else 1e-10), where))
-    with pytest.raises(NumericalError, match=rf"{row.name}: the two [\w ]+ differ by .* a ratio of times would mean nothing"):
+    with pytest.raises(NumericalError, match=rf"{row.name}: the two [\w. ]+ differ by .* a ratio of times would mean nothing"):
         row.make(np.random.default_rng(1), SMALL)
 
 

@@ -28,7 +28,9 @@ def test_a_peer_whose_gradient_differs_is_not_timed(monkeypatch):
         return lambda: {key: np.zeros_like(value) for key, value in params.items()}
 
     monkeypatch.setattr(pairs, "in_torch", wrong)
-    with pytest.raises(NumericalError, match=r"torch: the gradients of 0\.W differ by .*; a ratio of times would mean nothing"):
+    with pytest.raises(
+        NumericalError, match=r"the two gradients of 0\.W differ by .*torch.*; a ratio of times would mean nothing"
+    ):
         pairs.ensembles(np.random.default_rng(0), SMALL)
 
 
