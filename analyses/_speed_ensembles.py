@@ -22,7 +22,7 @@ Work = Callable[[], object]
 
 ENSEMBLE = "32 Elman nets"
 KINDS = ("LSTM", "Elman net")
-SIZES: dict[str, Any] = {"members": 32, "T": 100, "B": 16, "D": 2, "H": 32}
+SIZES: dict[str, Any] = {"members": 32, "T": 100, "B": 16, "D": 2, "H": 32, "threads": 2}
 TARGETS = {"torch": 4.0, "jax": 2.0}
 """How many times faster one ensemble step is meant to be than a torch loop over modules, and than jax's vmap of grad."""
 STEP = {"T": 100, "B": 32, "D": 64, "H": 128}
@@ -36,8 +36,9 @@ GAP = 1e-12
 def ensembles(rng: np.random.Generator, p: Mapping[str, Any] = SIZES) -> tuple[Work, dict[str, Work]]:
     """(gradlab's step, {peer: its step}): loss and gradients of `members` Elman nets with a read-out, all on one batch.
 
-    gradlab runs them as one ensemble and records states and total adjoints; torch loops over modules, forward and backward;
-    jax runs jit(vmap(value_and_grad)) of a scan, in float64. A peer that is not installed is left out.
+    gradlab runs them as one ensemble, shared by `threads` threads, and records states and total adjoints; torch loops over
+    modules, forward and backward; jax runs jit(vmap(value_and_grad)) of a scan, in float64. A peer that is not installed is
+    left out.
     Error: NumericalError if any gradient of a peer differs by more than `GAP`.
     """
     E, T, B, D, H = (p[name] for name in ("members", "T", "B", "D", "H"))
@@ -45,11 +46,11 @@ def ensembles(rng: np.random.Generator, p: Mapping[str, Any] = SIZES) -> tuple[W
     own = [net.init(rng) for _ in range(E)]
     params = {key: np.stack([one[key] for one in own]) for key in net.shapes}
     batch = gradlab.Batch(rng.normal(size=(T, B, D)), rng.normal(size=(B, 1)))
-    workspace = gradlab.Workspace()
+    shared: dict[str, Any] = {"workspace": gradlab.Workspace(), "threads": p["threads"]}
 
     def ours() -> Mapping[str, Array]:
         kept = ("states", "adjoints")
-        return gradlab.bptt(net, params, batch, gradlab.mean_squared_error, kept, workspace=workspace).gradients
+        return gradlab.bptt(net, params, batch, gradlab.mean_squared_error, kept, **shared).gradients
 
     makers = {"torch": in_torch, "jax": in_jax}
     theirs = {name: make(params, batch) for name, make in makers.items() if importlib.util.find_spec(name) is not None}

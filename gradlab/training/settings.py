@@ -40,6 +40,7 @@ class Settings:
     truncate: tuple[int, int] | None
     nonfinite: str
     initial_states: Mapping[str, Array] | None
+    threads: int = 1
 
     def rates_at(self, update: int) -> Array:
         """The learning rates (*E,) of one update. Error: ValueRangeError if the schedule gives no factor >= 0."""

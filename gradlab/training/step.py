@@ -82,7 +82,7 @@ def _differentiate(settings: Settings, params: dict[str, Array], batch: Batch, w
     net, loss, initial = settings.net, settings.loss, settings.initial_states
     if settings.truncate is not None:
         return truncated_bptt(net, params, batch, loss, *settings.truncate, initial_states=initial, workspace=workspace)
-    return bptt(net, params, batch, loss, KEPT, initial_states=initial, workspace=workspace)
+    return bptt(net, params, batch, loss, KEPT, initial_states=initial, workspace=workspace, threads=settings.threads)
 
 
 def _moved(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -67,6 +68,7 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 100,
     keep_path: bool = False,
+    threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Training:
     """Train on `updates` batches drawn by `sample(rng)`; `params` is not modified.
@@ -87,6 +89,7 @@ def train(
     and gives the same bits as one that was never interrupted (same machine, versions and number of BLAS threads).
     `monitor.record(update, ...)` is called after each update
     with loss, gradients, clipped gradients, norms, parameters before and after, learning rate and the record.
+    `threads`: members of the first ensemble axis are shared among so many, with the same bits (truncated updates use one).
     `progress(updates done, updates)` after each update.
 
     Errors: ShapeError, DTypeError, ValueRangeError naming the argument; FormatError for a checkpoint that cannot be read.
@@ -110,6 +113,7 @@ def train(
     settings = checked_settings(
         net, members, loss, optimiser, learning_rate, schedule, clip, regulariser, truncate, nonfinite, initial_states
     )
+    settings = replace(settings, threads=require_count("threads", threads))
     generators = generators_of(rng, members)
     if keep_path:
         needed = (updates + 1) * sum(math.prod(members + own) for own in net.shapes.values()) * 8

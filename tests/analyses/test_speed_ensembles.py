@@ -6,7 +6,7 @@ import pytest
 from analyses import _speed_ensembles as pairs
 from gradlab.errors import NumericalError
 
-SMALL = {"members": 3, "T": 6, "B": 2, "D": 2, "H": 4}
+SMALL = {"members": 3, "T": 6, "B": 2, "D": 2, "H": 4, "threads": 2}
 
 
 @pytest.mark.peer

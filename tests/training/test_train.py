@@ -340,3 +340,11 @@ def test_members_may_have_their_own_labels_at_every_step():
     for e in (1, 2):
         alone = train(net, member(params, e - 1), sample, mean_squared_error, 4, np.random.default_rng(e))
         np.testing.assert_allclose(together.loss[:, e - 1], alone.loss, rtol=1e-12)  # as above
+
+
+def test_threads_that_share_the_members_change_no_bit():
+    net, params, sample = setting(LSTM(), E=5)
+    options = {"learning_rate": 0.05, "optimiser": Adam(), "clip": ByNorm(0.1)}
+    one, other = (run(net, params, sample, 10, threads=threads, **options) for threads in (1, 2))
+    assert np.array_equal(one.loss, other.loss)
+    assert all(np.array_equal(one.params[key], other.params[key]) for key in params)
