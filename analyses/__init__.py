@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from typing import cast
 
-from analyses import error_surface, gradient_checkers, gradient_flow, simplest_example, speed
+from analyses import (
+    adding,
+    error_surface,
+    gradient_checkers,
+    gradient_flow,
+    language,
+    simplest_example,
+    speed,
+    temporal_order,
+)
 from gradlab.runs import Analysis
 
 ALL: dict[str, Analysis] = {
     module.__name__.rpartition(".")[2]: cast("Analysis", module)
-    for module in (simplest_example, error_surface, gradient_flow, gradient_checkers, speed)
+    for module in (
+        simplest_example,
+        error_surface,
+        gradient_flow,
+        adding,
+        temporal_order,
+        language,
+        gradient_checkers,
+        speed,
+    )
 }

@@ -97,17 +97,21 @@ def predicted_wall(w: Array) -> Array:
 def descend(w: Array, b: Array, rate: float, clip: float | None, updates: int, done: Callable[[int], None]) -> tuple[Array, ...]:
     """Paths of w and b (updates + 1, starts) and losses (updates, starts)."""
     net, batch, start = unit()
-    history = gradlab.training.sgd(
+    history = gradlab.training.train(
         net,
         parameters(w, b),
-        [batch] * updates,
+        lambda _: batch,
         gradlab.mean_squared_error,
-        rate,
-        clip_norm=clip,
+        updates,
+        np.random.default_rng(0),  # never drawn from: the batch is always the same
+        learning_rate=rate,
+        clip=None if clip is None else gradlab.training.ByNorm(clip),
         initial_states=start,
         keep_path=True,
-        progress=done,
+        progress=lambda updates, _: done(updates),
     )
+    if not history.status.ok:
+        raise gradlab.errors.NumericalError(str(history.status))
     return history.path["0.U"][..., 0, 0], history.path["0.b"][..., 0], history.loss
 
 

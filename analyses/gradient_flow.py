@@ -12,7 +12,7 @@ It would be contradicted by an Elman net whose horizons are as long as the LSTM'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
@@ -82,19 +82,22 @@ def train(net: gradlab.Network, p: Mapping[str, Any], seeds: list[np.random.Seed
     params = {key: np.broadcast_to(value, (len(rates), *value.shape)) for key, value in start.items()}
     batch_rngs = [np.random.default_rng(s) for s in seeds]
 
-    def batches() -> Iterator[gradlab.Batch]:
-        while True:
-            yield windows(batch_rngs, p["batch"], p["length"], "training")
+    def sample(_: np.random.Generator) -> gradlab.Batch:
+        return windows(batch_rngs, p["batch"], p["length"], "training")  # each seed's stream, the same at all rates
 
-    history = gradlab.training.sgd(
+    history = gradlab.training.train(
         net,
         params,
-        islice(batches(), p["updates"]),
+        sample,
         gradlab.softmax_cross_entropy,
-        np.repeat(rates[:, None], len(seeds), axis=1),
-        clip_norm=p["clip_norm"],
-        progress=done,
+        p["updates"],
+        batch_rngs[0],
+        learning_rate=np.repeat(rates[:, None], len(seeds), axis=1),
+        clip=gradlab.training.ByNorm(p["clip_norm"]),
+        progress=lambda updates, _: done(updates),
     )
+    if not history.status.ok:
+        raise gradlab.errors.NumericalError(str(history.status))
     final = history.loss[-max(1, p["updates"] // 10) :].mean(axis=0)  # (rate, seed)
     best = int(np.argmin(np.median(final, axis=1)))
     return {

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 from gradlab._version import __version__
 
 if TYPE_CHECKING:
-    from gradlab import analysis, cells, checks, errors, inits, losses, plotting, runs, tasks, training
+    from gradlab import adapters, analysis, cells, checks, errors, inits, losses, plotting, runs, tasks, training
     from gradlab.backward import bptt
     from gradlab.batch import Batch
     from gradlab.cells import GRU, LSTM, SCRN, Cell, Clockwork, Elman, Jordan, irnn, parameter_count
@@ -68,7 +68,7 @@ _HOME = {
     "softmax_cross_entropy": "gradlab.losses",
     "truncated_bptt": "gradlab.truncated",
 }
-_ROOMS = ("analysis", "cells", "checks", "errors", "inits", "losses", "plotting", "runs", "tasks", "training")
+_ROOMS = ("adapters", "analysis", "cells", "checks", "errors", "inits", "losses", "plotting", "runs", "tasks", "training")
 
 __all__ = [
     "GRU",
@@ -85,6 +85,7 @@ __all__ = [
     "Record",
     "Workspace",
     "__version__",
+    "adapters",
     "analysis",
     "bptt",
     "cells",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
+from gradlab._validate import require_positive
 from gradlab.errors import ResourceRefused
 
 SHARE = 0.8
@@ -54,7 +55,7 @@ def memory_limit(asked: int | None = None) -> int:
     if soft != resource.RLIM_INFINITY:
         bounds.append(int(SHARE * max(soft - _address_space(), 0)))
     if asked is not None:
-        bounds.append(asked)
+        bounds.append(int(require_positive("max_memory", asked)))
     return min(bounds) if bounds else 8 * 2**30
 
 

@@ -17,10 +17,11 @@ Array = npt.NDArray[Any]
 def as_numbers(name: str, value: object, *, allow_complex: bool = True) -> Array:
     """`value` as a float or complex array that gradlab computes with; never a copy unless the dtype changes.
 
-    Integers become float64 and float16 becomes float32. Everything that would lose information in
-    silence (masked arrays, matrices, lists, objects, booleans, long double) is refused.
+    Integers become float64 and float16 becomes float32, a NumPy scalar an array of shape (): arithmetic with such arrays
+    makes scalars of them. Everything that would lose information in silence (masked arrays, matrices, lists, objects,
+    booleans, long double) is refused.
     """
-    value = require_array(name, value, "float")
+    value = require_array(name, np.asarray(value) if isinstance(value, np.number) else value, "float")
     kind = value.dtype.kind
     if kind in "iu":
         return value.astype(np.float64)

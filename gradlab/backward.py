@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gradlab._memory import refuse_above
+from gradlab._threads import side_by_side
 from gradlab._validate import as_numbers, require_callable, require_sequences
 from gradlab.batch import Batch
+from gradlab.cells.base import Cell
 from gradlab.directions import flip
 from gradlab.errors import DTypeError, ValueRangeError
 from gradlab.forward_pass import LayerPass, Pass, checked_params, forward
@@ -48,6 +51,7 @@ def bptt(
     first_step: int = 0,
     max_memory: int | None = None,
     workspace: Workspace | None = None,
+    threads: int = 1,
     provenance: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Record:
@@ -58,6 +62,8 @@ def bptt(
     `first_step`: absolute number of the first step, for cells with a clock when a sequence goes on in chunks.
     `max_memory`: bytes that Jacobians may take; by default a share of what the machine has free.
     `workspace`: memory to reuse from call to call; the record then lasts until the next call with it.
+    `threads`: members of the first ensemble axis are shared among so many, with the same bits; a user's cell is then called
+    from several threads.
     `provenance`: what the caller knows, e.g. {"seed": 7}; versions are added.
     `progress(done, total)` is called after each layer.
 
@@ -70,7 +76,9 @@ def bptt(
     inputs = checked_inputs(net, batch, loss)
     if "jacobians" in keep:
         _require_room(net, checked_params(net, params), inputs, initial_states or {}, max_memory)
-    run = forward(net, params, inputs, initial_states, lengths=batch.lengths, first_step=first_step, workspace=workspace)
+    run = forward(
+        net, params, inputs, initial_states, lengths=batch.lengths, first_step=first_step, workspace=workspace, threads=threads
+    )
     with np.errstate(all="ignore"):  # what leaves the range of floats is found on the results
         value, d_outputs = cotangent(net, run, batch, loss)
         gradients, dy = read_out_vjp(net, run, d_outputs, workspace)
@@ -166,30 +174,29 @@ def _sweep(
     final: Array | None,
 ) -> tuple[LayerRecord, Array]:
     """One layer, backward through time: its record, and the adjoints of its pre-activations."""
-    cell, p, s, a, T = run.layer.cell, run.p, run.states, run.tape, len(run.t)
+    cell, s, a, T = run.layer.cell, run.states, run.tape, len(run.t)
 
     def sequence(name: str, steps: int, columns: int) -> Array:
         return time_major(workspace, f"{run.layer.name}.{name}", (*s.shape[1:-2], steps, s.shape[-2], columns), s.dtype)
 
     delta = sequence("adjoints", T + 1, s.shape[-1])  # total dL/ds_t
     da = sequence("da", T, cell.pre_size(run.layer.input_size, run.layer.hidden_size))  # dL/d(pre-activations)
-    delta[...] = 0.0
-    cell.output_vjp(s[1:], s[:-1], dy, delta[1:], delta[:-1])  # it starts as e_t, the immediate partial of L
-    if final is not None:
-        delta[-1] += final
-    e = None
-    if "immediate" in keep:
-        e = sequence("immediate", T + 1, s.shape[-1])
-        e[...] = delta
-    carried = np.empty(delta.shape[1:], s.dtype)  # J_{t+1}^T delta_{t+1}
-    for k in reversed(range(T)):
-        cell.step_vjp(p, a[k], s[k], s[k + 1], delta[k + 1], da[k], carried, int(run.t[k]))
-        if run.mask is not None:  # a step that does not exist copies the state
-            absent = ~run.mask[k][:, None]
-            np.copyto(da[k], 0.0, where=absent)
-            np.copyto(carried, delta[k + 1], where=absent)
-        delta[k] += carried
-    own = cell.param_grads(p, run.x, a, s, da, delta, run.t)
+    e = sequence("immediate", T + 1, s.shape[-1]) if "immediate" in keep else None
+    own: Mapping[str, Array]
+    if run.shares:
+        found: list[Mapping[str, Array]] = [{} for _ in run.shares]
+        ends = None if final is None else np.broadcast_to(final, delta.shape[1:])
+
+        def back(k: int) -> None:
+            span, share = run.shares[k]
+            at = np.s_[:, span]
+            own_e, end = None if e is None else e[at], None if ends is None else ends[span]
+            found[k] = _steps_back(share, dy[at], delta[at], da[at], own_e, end)
+
+        side_by_side([partial(back, k) for k in range(len(found))], len(found))
+        own = {key: np.concatenate([one[key] for one in found]) for key in found[0]}
+    else:
+        own = _steps_back(run, dy, delta, da, e, final)
     gradients.update({f"{run.layer.name}.{key}": value for key, value in own.items()})
     record = LayerRecord(
         parts=run.layer.parts,
@@ -202,15 +209,38 @@ def _sweep(
     return record, da
 
 
+def _steps_back(run: LayerPass, dy: Array, delta: Array, da: Array, e: Array | None, final: Array | None) -> Mapping[str, Array]:
+    """Fill the adjoints `delta`, `da` and the immediate `e`; the gradients of the layer's parameters, by member."""
+    cell, p, s, a = run.layer.cell, run.p, run.states, run.tape
+    if getattr(cell.output, "__func__", None) is Cell.output:  # the identity: one pass over memory instead of three
+        delta[0], delta[1:] = 0.0, dy
+    else:
+        delta[...] = 0.0
+        cell.output_vjp(s[1:], s[:-1], dy, delta[1:], delta[:-1])  # it starts as e_t, the immediate partial of L
+    if final is not None:
+        delta[-1] += final
+    if e is not None:
+        e[...] = delta
+    carried = np.empty(delta.shape[1:], s.dtype)  # J_{t+1}^T delta_{t+1}
+    for k in reversed(range(len(run.t))):
+        cell.step_vjp(p, a[k], s[k], s[k + 1], delta[k + 1], da[k], carried, int(run.t[k]))
+        if run.mask is not None:  # a step that does not exist copies the state
+            absent = ~run.mask[k][:, None]
+            np.copyto(da[k], 0.0, where=absent)
+            np.copyto(carried, delta[k + 1], where=absent)
+        delta[k] += carried
+    return cell.param_grads(p, run.x, a, s, da, delta, run.t)
+
+
 def sum_back(gradient: Array, shape: tuple[int, ...], time_axis: bool = False) -> Array:
     """Sum a gradient over the ensemble axes along which its variable was broadcast."""
     if gradient.shape == shape:
-        return gradient
+        return np.asarray(gradient)  # of a single number, a sum of arrays is a NumPy scalar
     first = 1 if time_axis else 0
     extra = gradient.ndim - len(shape)
     gradient = gradient.sum(axis=tuple(range(first, first + extra)))
     stretched = tuple(k for k, (n, m) in enumerate(zip(gradient.shape, shape, strict=True)) if n != m)
-    return np.asarray(gradient.sum(axis=stretched, keepdims=True)) if stretched else gradient
+    return np.asarray(gradient.sum(axis=stretched, keepdims=True) if stretched else gradient)
 
 
 def _require_room(

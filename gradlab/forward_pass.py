@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gradlab._threads import shares, side_by_side
 from gradlab._validate import as_numbers, require_count, require_finite, require_lengths, require_sequences, require_shape
 from gradlab.cells.base import affine_rows
 from gradlab.directions import broadcast_mask, flip, last, live
@@ -18,8 +20,8 @@ from gradlab.workspace import Workspace, time_major
 
 Array = npt.NDArray[Any]
 
-WINDOW = 2**24
-"""Bytes of Jacobians that are computed at a time."""
+WINDOW = 2**22
+"""Bytes of Jacobians that are computed at a time: what lies between a formula and its result stays in the cache."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class LayerPass:
 
     `x` (T, *E', B, D), `states` (T+1, *E, B, S), `tape` (T, blocks, *E, B, K), `p` the prepared parameters, `t` (T,) the
     absolute steps, `mask` (T, B) the steps that exist, None if all do.
+    `shares`: spans of the first ensemble axis and the same for their members alone, as views, if threads shared the work.
     """
 
     layer: Layer
@@ -37,27 +40,46 @@ class LayerPass:
     tape: Array
     t: Array
     mask: Array | None
+    shares: tuple[tuple[slice, LayerPass], ...] = ()
 
     def outputs(self) -> Array:
         """What the layer emits, (T, *E, B, outputs)."""
         return self.layer.cell.output(self.states[1:], self.states[:-1])
 
-    def jacobians(self) -> Array:
-        """J_t = ds_t/ds_{t-1}, (T, *E, B, S, S); the identity at steps that do not exist."""
-        return self._stacked(self.layer.cell.jacobian, self.states.shape[-1], 1.0)
+    def jacobians(self, threads: int = 1, out: Array | None = None) -> Array:
+        """J_t = ds_t/ds_{t-1}, (T, *E, B, S, S); the identity at steps that do not exist.
+
+        `threads`: steps computed side by side, with the same results; the cell is then called from several threads.
+        `out`: where to write them, of that shape and the pass's dtype: half of the time can be that of fresh memory.
+        Error: ShapeError if `out` does not fit.
+        """
+        return self._stacked(self.layer.cell.jacobian_into, self.states.shape[-1], 1.0, threads, out)
 
     def input_jacobians(self) -> Array:
         """G_t = ds_t/dx_t, (T, *E, B, S, D); 0 at steps that do not exist."""
-        return self._stacked(self.layer.cell.input_jacobian, self.x.shape[-1], 0.0)
 
-    def _stacked(self, jacobian: Callable[..., Array], columns: int, diagonal: float) -> Array:
-        """All steps in one array, computed a few at a time: what lies between the formula and its result stays small."""
-        lead = self.states.shape[1:]
-        J = np.empty((len(self.t), *lead, columns), self.states.dtype)
+        def into(*given: Any) -> None:
+            given[-1][...] = self.layer.cell.input_jacobian(*given[:-1])
+
+        return self._stacked(into, self.x.shape[-1], 0.0)
+
+    def _stacked(
+        self, into: Callable[..., None], columns: int, diagonal: float, threads: int = 1, out: Array | None = None
+    ) -> Array:
+        """All steps in one array, written a few at a time."""
+        shape, dtype = (len(self.t), *self.states.shape[1:], columns), self.states.dtype
+        if out is not None and (out.shape != shape or out.dtype != dtype):
+            raise ShapeError(f"out has shape {out.shape}, dtype {out.dtype}; expected {shape}, {dtype}")
+        J = np.zeros(shape, dtype) if out is None else out
         few = max(1, WINDOW // max(1, J[0].nbytes))
-        for first in range(0, len(self.t), few):
+
+        def write(first: int) -> None:
             at = slice(first, first + few)
-            J[at] = jacobian(self.p, self.tape[at], self.states[:-1][at], self.states[1:][at], self.t[at])
+            if out is not None:
+                J[at] = 0.0
+            into(self.p, self.tape[at], self.states[:-1][at], self.states[1:][at], self.t[at], J[at])
+
+        side_by_side([partial(write, first) for first in range(0, len(self.t), few)], require_count("threads", threads))
         if self.mask is not None:
             exists = broadcast_mask(self.mask, J[..., 0])[..., None]
             np.copyto(J, diagonal * np.eye(*J.shape[-2:], dtype=J.dtype), where=~exists)
@@ -72,6 +94,7 @@ class LayerPass:
             tape=self.tape[start:stop],
             t=self.t[start:stop],
             mask=None if self.mask is None else self.mask[start:stop],
+            shares=(),
         )
 
 
@@ -110,6 +133,7 @@ def forward(
     lengths: Array | None = None,
     first_step: int = 0,
     workspace: Workspace | None = None,
+    threads: int = 1,
 ) -> Pass:
     """Run `net` over `x`.
 
@@ -118,13 +142,14 @@ def forward(
     `lengths` (B,): steps of each row; what stands behind is never read, states are copied through it, outputs are 0 there.
     `first_step`: absolute number of the first step, for cells with a clock when a sequence goes on in chunks.
     `workspace`: memory to reuse from call to call; the pass then lasts until the next call with it.
+    `threads`: members of the first ensemble axis are shared among so many, with the same bits.
     Returns a `Pass`. Runs in the common dtype of all that it is given: float32, float64 or complex128.
 
     Errors: ShapeError, DTypeError, ValueRangeError, naming the argument.
     """
     x = as_numbers("x", x)
     require_sequences("x", x, net.input_size)
-    first_step = require_count("first_step", first_step, 0)
+    first_step, threads = require_count("first_step", first_step, 0), require_count("threads", threads)
     lengths = require_lengths("lengths", lengths, x.shape[0], x.shape[-2])
     mask = live(x.shape[0], lengths)
     if mask is not None:
@@ -141,7 +166,8 @@ def forward(
         for level in net.levels:
             for layer in level:
                 own = flip(x, lengths) if layer.reverse else x
-                runs[layer.name] = _run_layer(layer, cast, own, given.get(layer.name), ensemble, mask, first_step, workspace)
+                start = given.get(layer.name)
+                runs[layer.name] = _run_layer(layer, cast, own, start, ensemble, mask, first_step, workspace, threads)
             x = _emitted([runs[layer.name] for layer in level], lengths)
         top = [runs[layer.name] for layer in net.levels[-1]]
         seen = _seen(net, x, top, lengths)
@@ -166,6 +192,7 @@ def _run_layer(
     mask: Array | None,
     first_step: int,
     workspace: Workspace | None,
+    threads: int,
 ) -> LayerPass:
     cell, prefix = layer.cell, f"{layer.name}."
     T, B = x.shape[0], x.shape[-2]
@@ -176,12 +203,30 @@ def _run_layer(
     tape = time_major(workspace, f"{layer.name}.tape", (blocks, *ensemble, T, B, columns), dtype)
     states = time_major(workspace, f"{layer.name}.states", (*ensemble, T + 1, B, layer.state_size), dtype)
     states[0] = 0.0 if initial is None else initial
-    cell.project(p, x, tape)
-    for k in range(T):
-        cell.step_into(p, tape[k], states[k], states[k + 1], first_step + k)
-        if mask is not None:
-            np.copyto(states[k + 1], states[k], where=~mask[k][:, None])
-    return LayerPass(layer, p, x, states, tape, first_step + np.arange(T), mask)
+    run = LayerPass(layer, p, x, states, tape, first_step + np.arange(T), mask)
+    if threads > 1 and ensemble and ensemble[0] > 1:
+        spans = shares(ensemble[0], threads)
+        run = replace(run, shares=tuple((span, _share(run, own, span)) for span in spans))
+    side_by_side([partial(_march, share) for _, share in run.shares] or [partial(_march, run)], threads)
+    return run
+
+
+def _share(run: LayerPass, own: Params, span: slice) -> LayerPass:
+    """The members `span` of the first ensemble axis, as views, with work space of their own."""
+    theirs = {key: value if len(value) == 1 else value[span] for key, value in own.items()}
+    x = run.x if run.x.shape[1] == 1 else run.x[:, span]
+    states = run.states[:, span]
+    return replace(run, p=run.layer.cell.prepare(theirs, states.shape[1:-1]), x=x, states=states, tape=run.tape[:, :, span])
+
+
+def _march(run: LayerPass) -> None:
+    """All steps, from the initial state in row 0 of the states."""
+    cell = run.layer.cell
+    cell.project(run.p, run.x, run.tape)
+    for k, t in enumerate(run.t):
+        cell.step_into(run.p, run.tape[k], run.states[k], run.states[k + 1], int(t))
+        if run.mask is not None:
+            np.copyto(run.states[k + 1], run.states[k], where=~run.mask[k][:, None])
 
 
 def _seen(net: Network, x: Array, top: list[LayerPass], lengths: Array | None) -> Array:
@@ -229,7 +274,7 @@ def _common(net: Network, params: Mapping[str, Array], x: Array, initial: Params
         [x.ndim - 3, *(len(net.ensemble_shape(k, v)) for k, v in values.items()), *(v.ndim - 2 for v in initial.values())]
     )
     return {
-        key: np.ascontiguousarray(v.reshape(*_padded(net.ensemble_shape(key, v), depth), *net.shapes[key]), dtype)
+        key: np.asarray(v.reshape((*_padded(net.ensemble_shape(key, v), depth), *net.shapes[key])), dtype, order="C")
         for key, v in values.items()
     }
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gradlab._files import read_npz, write_npz
 from gradlab._version import __version__
-from gradlab.errors import FormatError, ValueRangeError
+from gradlab.errors import DTypeError, FormatError, ValueRangeError
 from gradlab.status import OK, Status
 
 Array = npt.NDArray[Any]
@@ -168,3 +168,11 @@ def _layer(key: str, entry: Mapping[str, Any], arrays: Mapping[str, Array]) -> L
 def versions() -> dict[str, str]:
     """Versions of what computes: part of every provenance."""
     return {"gradlab": __version__, "python": platform.python_version(), "numpy": np.__version__, "machine": platform.machine()}
+
+
+def require_layers(record: object) -> None:
+    """Raise DTypeError for what is no `Record`, ValueRangeError for one that holds no layers."""
+    if not isinstance(record, Record):
+        raise DTypeError(f"record is a {type(record).__name__}; expected a gradlab.Record, as gradlab.bptt returns it")
+    if not record.layers:
+        raise ValueRangeError("record has no layers (one of truncated_bptt has none); expected one made by bptt")

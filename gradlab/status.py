@@ -10,7 +10,7 @@ class Status:
     """What a result may be trusted for.
 
     `code` is one of `ok`, `overflow`, `rank-deficient`, `too-short`, `beyond-range`, `no-gradient`, `many-origins`,
-    `nonconverged`, `underflow` (exactly zero from somewhere on);
+    `nonconverged`, `coarse`, `underflow` (exactly zero from somewhere on);
     `detail` says where and why in one sentence.
     """
 

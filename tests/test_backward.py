@@ -22,7 +22,7 @@ from gradlab import (
     softmax_cross_entropy,
 )
 from gradlab.analysis import memory_horizon
-from gradlab.analysis.gradient_flow import gradient_flow
+from gradlab.analysis.flow import gradient_flow
 from gradlab.backward import DEFAULT_KEEP, KEEP
 from gradlab.errors import ResourceRefused, ValueRangeError
 

@@ -9,7 +9,7 @@ from gradlab.backward import KEEP
 from gradlab.cells import as_cell
 from gradlab.errors import DTypeError, GradlabError, ShapeError, ValueRangeError
 from gradlab.tasks import adding, characters
-from gradlab.training import clip_by_norm, sgd
+from gradlab.training import ByNorm, clip_by_norm, train
 
 T, B, D, H, P = 5, 3, 2, 4, 2
 
@@ -22,6 +22,10 @@ def good(net=None):
     net = net or network()
     rng = np.random.default_rng(0)
     return net, net.init(rng), rng.normal(size=(T, B, D)), rng.normal(size=(T, B, P))
+
+
+def trained(net, params, batch, **options):
+    return train(net, params, lambda rng: batch, mean_squared_error, 1, np.random.default_rng(0), **options)
 
 
 def refused(call, error, message):
@@ -112,7 +116,7 @@ def test_training_refuses_parameters_of_a_wrong_kind_too(kind):
     net, params, x, targets = good()
     alter, message = WRONG_KIND[kind]
     params["0.U"] = alter(params["0.U"])
-    refused(lambda: sgd(net, params, [Batch(x, targets)], mean_squared_error, 0.1), DTypeError, rf'^params\["0\.U"\] {message}')
+    refused(lambda: trained(net, params, Batch(x, targets)), DTypeError, rf'^params\["0\.U"\] {message}')
 
 
 @pytest.mark.parametrize("kind", [k for k in WRONG_KIND if k != "None"])
@@ -237,11 +241,11 @@ def test_missing_and_unknown_parameters_are_both_named():
 
 def test_training_names_missing_and_unknown_parameters_too():
     net, params, x, targets = good()
-    batches = [Batch(x, targets)]
+    batch = Batch(x, targets)
     extra = params | {"0.V": np.zeros((H, H))}
-    refused(lambda: sgd(net, extra, batches, mean_squared_error, 0.1), ValueRangeError, r"unknown \['0\.V'\]")
+    refused(lambda: trained(net, extra, batch), ValueRangeError, r"unknown \['0\.V'\]")
     del params["0.U"]
-    refused(lambda: sgd(net, params, batches, mean_squared_error, 0.1), ValueRangeError, r"params lacks \['0\.U'\]")
+    refused(lambda: trained(net, params, batch), ValueRangeError, r"params lacks \['0\.U'\]")
 
 
 WRONG_SHAPES = [
@@ -611,22 +615,17 @@ def test_the_adding_task_needs_two_steps_for_two_markers():
 )
 def test_learning_rate_and_thresholds_are_positive_finite_numbers(value, error):
     net, params, x, targets = good()
-    batches = [Batch(x, targets)]
-    refused(
-        lambda: sgd(net, params, batches, mean_squared_error, value),
-        error,
-        "learning_rate is .*; expected a (finite )?number > 0",
-    )
-    if value is not None:  # None means no clipping
-        refused(lambda: sgd(net, params, batches, mean_squared_error, 0.1, clip_norm=value), error, "clip_norm is .*; expected")
+    rate = "learning_rate is .*; expected a (finite )?number > 0"
+    refused(lambda: trained(net, params, Batch(x, targets), learning_rate=value), error, rate)
+    refused(lambda: ByNorm(value), error, "threshold is .*; expected a (finite )?number > 0")
     refused(lambda: clip_by_norm(net, params, value), error, "threshold is .*; expected a (finite )?number > 0")
 
 
 @pytest.mark.parametrize("value", [10, 10.0, np.int64(10), np.float32(10.0), np.float64(10.0)], ids=repr)
 def test_every_kind_of_number_is_a_learning_rate_and_a_threshold(value):
     net, params, x, targets = good()
-    batches = [Batch(x, targets)]
-    one, other = (sgd(net, params, batches, mean_squared_error, v, clip_norm=v) for v in (value, 10.0))
+    batch = Batch(x, targets)
+    one, other = (trained(net, params, batch, learning_rate=v, clip=ByNorm(v)) for v in (value, 10.0))
     for key in params:
         np.testing.assert_array_equal(one.params[key], other.params[key])
 

@@ -109,7 +109,7 @@ def test_every_room_that_the_front_offers_stands_on_a_floor():
         ("tasks/adding.py", "from gradlab.inits import glorot"),
         ("analysis/products.py", "from gradlab.checks.comparison import compare"),
         ("analysis/products.py", "from gradlab import training as t"),
-        ("checks/contract.py", "import gradlab.training.sgd"),
+        ("checks/contract.py", "import gradlab.training.trainer"),
         ("record.py", "from gradlab.backward import bptt"),
         ("network.py", "def f():\n    from gradlab.backward import bptt"),
         ("network.py", "class C:\n    def f(self):\n        import gradlab.checks"),

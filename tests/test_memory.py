@@ -9,7 +9,7 @@ import pytest
 
 from gradlab import _memory
 from gradlab._memory import SHARE, gib, memory_limit, refuse_above
-from gradlab.errors import ResourceRefused
+from gradlab.errors import DTypeError, ResourceRefused, ValueRangeError
 
 GIB = 2**30
 V2, V2_USED = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"
@@ -148,3 +148,12 @@ def test_work_that_just_fits_is_not_refused(machine):
         refuse_above(limit + 1, None, "x", "y")
     with pytest.raises(ResourceRefused):
         refuse_above(8, 7, "x", "y")
+
+
+def test_a_limit_that_is_no_number_of_bytes_is_refused_by_name():
+    with pytest.raises(DTypeError, match="max_memory is '1 GB'; expected a finite number > 0"):
+        memory_limit("1 GB")
+    for limit in (-1, 0):
+        with pytest.raises(ValueRangeError, match="max_memory is"):
+            memory_limit(limit)
+    assert memory_limit(1e3) == 1000

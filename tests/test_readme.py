@@ -17,8 +17,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_python_example_prints_what_stands_below_it():
-    blocks = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 2
+    blocks = re.findall(r"```python\n((?:(?!```).)*)```\n(?:\n```\n((?:(?!```).)*)```)?", README, flags=re.DOTALL)
+    assert len(blocks) == 10
+    assert sum(bool(expected) for _, expected in blocks) == 8
     scope = {}
     for code, expected in blocks:
         printed = io.StringIO()

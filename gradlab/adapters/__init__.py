@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from gradlab.adapters.onnx_io import from_onnx
     from gradlab.adapters.onnx_io_run import NodeInputs, node_inputs, node_outputs
     from gradlab.adapters.pytorch import from_module
-    from gradlab.adapters.watch import watch
+    from gradlab.adapters.watch_proof import Proof
+    from gradlab.adapters.watch_result import Watched
+    from gradlab.adapters.watching import Watch, watch
     from gradlab.adapters.weights import load
     from gradlab.adapters.weights_save import save
 
@@ -32,13 +34,19 @@ _HOME = {
     "node_inputs": "onnx_io_run",
     "node_outputs": "onnx_io_run",
     "save": "weights_save",
-    "watch": "watch",
+    "Proof": "watch_proof",
+    "Watch": "watching",
+    "Watched": "watch_result",
+    "watch": "watching",
 }
 
 __all__ = [
     "Imported",
     "MissingLibrary",
     "NodeInputs",
+    "Proof",
+    "Watch",
+    "Watched",
     "from_keras",
     "from_module",
     "from_onnx",

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gradlab.network import Network
 
 Array = npt.NDArray[Any]
+FLOAT64 = np.dtype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Imported:
     params: Mapping[str, Array]
     source: str
     notes: tuple[str, ...] = ()
-    dtype: np.dtype[Any] = np.dtype(np.float64)
+    dtype: np.dtype[Any] = FLOAT64
     batch_first: bool = False
     reverse: bool = False
 

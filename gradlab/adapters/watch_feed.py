@@ -16,7 +16,7 @@ Array = npt.NDArray[Any]
 
 
 class Feed:
-    """Calls `monitor.record(update, loss=nan, gradients=..., params=..., adjoint_norms=..., **shares)` for each update looked at.
+    """Calls `monitor.record(update, gradients=..., params=..., adjoint_norms=..., **shares)` for each update looked at.
 
     Names are "lstm.0.W", "lstm.0"; of a module called several times the gradients are summed and the longest call is shown.
     `adjoint_norms`: the norm of dL/ds_t, root mean square over the rows, (steps,), counted from the end: where later
@@ -45,7 +45,7 @@ class Feed:
             self._form = {kind: {key: np.shape(value) for key, value in row.items()} for kind, row in rows.items()}
         form = {kind: {key: _fitted(rows[kind].get(key), own) for key, own in row.items()} for kind, row in self._form.items()}
         shares = form.pop("shares")
-        self.monitor.record(update, loss=float("nan"), **form, **shares)
+        self.monitor.record(update, **form, **shares)
 
 
 def _mean_square(layer: LayerRecord) -> Array:

@@ -45,7 +45,7 @@ class Watched:
         if layer not in self.record.layers:
             raise ValueRangeError(f"layer is {layer!r}; expected one of {', '.join(self.record.layers)}")
         if self.replayed is None:
-            from gradlab.analysis.jacobians import jacobians
+            from gradlab.analysis import jacobians
 
             return jacobians(self.net, self.params, self.record, layer)
         run = passes_by_layer(self.replayed)[layer]

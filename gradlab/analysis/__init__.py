@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from gradlab.analysis.bifurcation import Bifurcation, along, bifurcation
+from gradlab.analysis.branches import Bifurcation, along, bifurcation
 from gradlab.analysis.curvature import ExtremeEigenvalues, Sharpness, TraceEstimate, extreme_eigenvalues, hessian_trace, sharpness
+from gradlab.analysis.driven_lyapunov import network_lyapunov
 from gradlab.analysis.eigenpairs import Eigenpairs
-from gradlab.analysis.fisher_memory import FisherMemory, fisher_memory
-from gradlab.analysis.fixed_points import FixedPoints, StatePoints, fixed_points
-from gradlab.analysis.flow_slope import FlowSlope, flow_slope
-from gradlab.analysis.fold_points import FoldPoints, fold_points
-from gradlab.analysis.gate_flow import GateFlow, gate_flow
+from gradlab.analysis.fisher import FisherMemory, fisher_memory
+from gradlab.analysis.fixed_point_search import FixedPoints, StatePoints, fixed_points
+from gradlab.analysis.flow import GradientFlow, MemoryHorizon, gradient_flow, memory_horizon
+from gradlab.analysis.folds import FoldPoints, fold_points
+from gradlab.analysis.gate_gradients import GateFlow, gate_flow
 from gradlab.analysis.gates import (
     GateSaturation,
     GateTimeConstants,
@@ -18,15 +19,13 @@ from gradlab.analysis.gates import (
     gate_time_constants,
     unit_activity,
 )
-from gradlab.analysis.gradient_flow import GradientFlow, MemoryHorizon, gradient_flow, memory_horizon
 from gradlab.analysis.hessian import Hessian, dense_hessian
-from gradlab.analysis.hessian_vector_product import hessian_vector_product
-from gradlab.analysis.jacobian_operator import JacobianOperator, jacobian_operator
-from gradlab.analysis.jacobians import jacobians
-from gradlab.analysis.loss_surface import LossLine, LossSurface, loss_between, loss_surface
+from gradlab.analysis.hessian_products import hessian_vector_product
+from gradlab.analysis.jacobian_stream import jacobians
 from gradlab.analysis.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from gradlab.analysis.lyapunov_map import lyapunov_of_map, runge_kutta
-from gradlab.analysis.mean_field import (
+from gradlab.analysis.matrix_free import JacobianOperator, jacobian_operator
+from gradlab.analysis.mean_field_theory import (
     CriticalLine,
     MeanField,
     RandomTanhMap,
@@ -35,14 +34,15 @@ from gradlab.analysis.mean_field import (
     mean_field,
     random_tanh_map,
 )
-from gradlab.analysis.network_jacobian import NetworkJacobian, network_jacobian
-from gradlab.analysis.network_lyapunov import network_lyapunov
-from gradlab.analysis.non_normality import KreissBound, NonNormality, NumericalRange, kreiss_bound, non_normality, numerical_range
+from gradlab.analysis.normality import KreissBound, NonNormality, NumericalRange, kreiss_bound, non_normality, numerical_range
 from gradlab.analysis.products import JacobianProduct, PathProducts, jacobian_product, path_products
-from gradlab.analysis.pseudospectrum import Pseudospectrum, pseudospectrum
+from gradlab.analysis.pseudospectra import Pseudospectrum, pseudospectrum
+from gradlab.analysis.slopes import FlowSlope, flow_slope
 from gradlab.analysis.spectra import Conditioning, JacobianSpectra, conditioning, jacobian_spectra
-from gradlab.analysis.spectral_density import SpectralDensity, spectral_density
+from gradlab.analysis.spectral_densities import SpectralDensity, spectral_density
+from gradlab.analysis.stacked_jacobian import NetworkJacobian, network_jacobian
 from gradlab.analysis.surface_directions import gradient_direction, named_weights, normalised, random_direction
+from gradlab.analysis.surfaces import LossLine, LossSurface, loss_between, loss_surface
 from gradlab.analysis.temporal import FlowMap, TemporalComponents, flow_map, temporal_components
 from gradlab.analysis.theory import (
     CircularLaw,
@@ -59,7 +59,7 @@ from gradlab.analysis.theory import (
 )
 from gradlab.analysis.trajectory import TrajectoryPCA, trajectory_pca
 from gradlab.analysis.transient_growth import TransientGrowth, power_growth, product_growth
-from gradlab.analysis.truncation import Truncation, truncation
+from gradlab.analysis.truncated_gradients import Truncation, truncation
 from gradlab.analysis.wide_spectra import TopSpectrum, top_spectrum
 
 __all__ = [

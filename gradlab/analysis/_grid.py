@@ -77,7 +77,7 @@ class Grid:
 
         def padded(key: str, value: Array) -> Array:
             own = net.ensemble_shape(key, value)
-            return value.reshape(*(1,) * (len(lead) - len(own)), *value.shape)
+            return value.reshape((1,) * (len(lead) - len(own)) + value.shape)
 
         with np.errstate(over="ignore"):  # found where the points are made
             vectors = [

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._validate import require_number
-from gradlab.analysis.flow_slope import require_share
+from gradlab.analysis.slopes import require_share
 from gradlab.directions import broadcast_mask, live
 from gradlab.errors import ValueRangeError
-from gradlab.record import Record
+from gradlab.record import Record, require_layers
 from gradlab.status import OK, Status
 
 Array = npt.NDArray[Any]
@@ -130,6 +130,7 @@ def unit_activity(record: Record, threshold: float = 0.01, *, signed: Collection
     Errors: ValueRangeError unless 0 < threshold < 1, or for a record without states.
     """
     threshold = require_share("threshold", threshold)
+    require_layers(record)
     mask = live(len(record.inputs), record.lengths)
     dead, stuck, ranges = {}, {}, {}
     seen: dict[str, Array] = {}
@@ -149,13 +150,12 @@ def unit_activity(record: Record, threshold: float = 0.01, *, signed: Collection
         else:
             width = ranges[key].max(axis=-1, keepdims=True)
         stuck[key] = ranges[key] <= threshold * width
-    if not seen:
-        raise ValueRangeError("record has no layers (one of truncated_bptt has none); expected one made by bptt")
     return UnitActivity(dead, stuck, ranges, threshold, _finite({**seen, **gates}))
 
 
 def _gates(record: Record) -> dict[str, Array]:
     """Gate values (T, *E, B, H) by "layer/gate"."""
+    require_layers(record)
     found = {f"{name}/{gate}": value for name, layer in record.layers.items() for gate, value in layer.gates.items()}
     if not found:
         raise ValueRangeError('record has no gates; expected one of a gated cell, made with keep=(..., "gates")')

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gradlab._memory import refuse_above
 from gradlab._parameters import ParameterVector
 from gradlab._validate import as_numbers, require_flag, require_shape
-from gradlab.analysis.hessian_vector_product import hessian_vector_product, real_params
+from gradlab.analysis.hessian_products import hessian_vector_product, real_params
 from gradlab.backward import bptt, checked_inputs
 from gradlab.batch import Batch
 from gradlab.errors import DTypeError, NumericalError, ShapeError, ValueRangeError

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradlab._math import LN2, log_norm
+from gradlab._math import LN2, log_norm, power_of_two
 from gradlab._validate import as_numbers, require_callable, require_count
 from gradlab.analysis.hessian import Hessian
 from gradlab.errors import DTypeError, NumericalError, ShapeError
@@ -25,6 +25,8 @@ Matvec = Callable[[Array], Array]
 
 CONTRACT = 1e-6
 """How far <u, A v> and <v, A u>, or A (u + v) and A u + A v, may be apart, relative to what random vectors give."""
+FAR = 950
+"""Binary exponents of an operator beyond which rounding, or its trace, would leave the range of floats."""
 BREAKDOWN = 1e-13
 """An off-diagonal entry of T below this share of the largest is zero: the Krylov space is exhausted."""
 
@@ -69,7 +71,10 @@ def checked_operator(operator: Hessian | Matvec, size: int | None, rng: np.rando
     u, v = rng.normal(size=(2, n))
     u, v = u / np.linalg.norm(u), v / np.linalg.norm(v)
     first, second = raw(u[None])[0], raw(v[None])[0]
-    checked = Operator(raw, n, _exponent(first, second), at_once)
+    exponent = _exponent(first, second)
+    if exponent is not None and abs(exponent) > FAR:
+        raise NumericalError(f"operator maps random unit vectors to norms of 10^{exponent * math.log10(2.0):.0f}; scale it")
+    checked = Operator(raw, n, exponent, at_once)
     Au, Av, together = (np.ldexp(x, -(checked.exponent or 0)) for x in (first, second, raw((u + v)[None])[0]))
     allowed = CONTRACT * float(np.linalg.norm(Au) + np.linalg.norm(Av))
     left, right, gap = float(u @ Av), float(v @ Au), float(np.linalg.norm(together - Au - Av))
@@ -126,8 +131,10 @@ def rademacher(rng: np.random.Generator, count: int, n: int) -> Array:
 def standard_error(samples: Array) -> Array:
     """Of the mean over the first axis; NaN for one sample."""
     count = len(samples)
-    spread = samples.std(axis=0, ddof=1) if count > 1 else np.full(samples.shape[1:], np.nan)
-    return np.asarray(spread / math.sqrt(count))
+    if count == 1:
+        return np.full(samples.shape[1:], np.nan)
+    mantissa, exponent = power_of_two(samples, 0)  # squares of 1e-200 are 0
+    return np.asarray(np.ldexp(mantissa.std(axis=0, ddof=1), exponent) / math.sqrt(count))
 
 
 def probed(probes: int) -> Status:

@@ -34,7 +34,9 @@ class LyapunovSpectrum:
     `entropy` (*L,): the sum of the positive exponents, an upper bound of the entropy rate (Ruelle 1978) if k reaches the
     first that is not positive.
     `steps` counted, after `transient` steps that were left out; `interval`: the longest without re-orthonormalisation;
-    `rounding` (*L,): estimated rounding error of the exponents, mostly far below `standard_error`.
+    `rounding` (*L,): estimated error that rounding between factorisations makes, mostly far below `standard_error`. Where growth
+    fluctuates so much that directions overtake each other, exponents over a finite time depend on the last digits of
+    the Jacobians by more than that, as much as on the first tangent vectors: within `standard_error`.
     `status`: `overflow` with the first bad step; `rank-deficient` if a Jacobian is singular to working precision;
     `too-short` for a single block, which has no standard error.
     """

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._math import LN2, log_norm, power_of_two
-from gradlab._validate import require_array, require_flag
-from gradlab.errors import ShapeError, ValueRangeError
+from gradlab._validate import as_numbers, require_flag
+from gradlab.errors import DTypeError, ShapeError, ValueRangeError
 from gradlab.status import OK, Status
 
 Array = npt.NDArray[Any]
@@ -49,7 +49,7 @@ class RunningProduct:
     def multiply(self, J: Array) -> Array:
         """Take the next factor; returns the mantissa. Error: ShapeError if its shape is not that of the others."""
         before = self.mantissa
-        if J.ndim < 2 or J.shape[-1] != J.shape[-2] or (before is not None and J.shape != before.shape):
+        if J.ndim < 2 or J.size == 0 or J.shape[-1] != J.shape[-2] or (before is not None and J.shape != before.shape):
             want = "(..., S, S)" if before is None else str(before.shape)
             raise ShapeError(f"jacobians[{self.steps}] has shape {J.shape}; expected {want}")
         with np.errstate(all="ignore"):  # entries may vanish beside larger ones; what is not finite is found on the result
@@ -95,8 +95,10 @@ def jacobian_product(jacobians: Iterable[Array], *, reverse: bool = False) -> Ja
     time meets them; the product is the same. Errors: ShapeError for no factors or unequal shapes.
     """
     product = RunningProduct(require_flag("reverse", reverse))
+    if not isinstance(jacobians, Iterable):
+        raise DTypeError(f"jacobians is a {type(jacobians).__name__}; expected an iterable of arrays (..., S, S)")
     for J in jacobians:
-        product.multiply(require_array(f"jacobians[{product.steps}]", J))
+        product.multiply(as_numbers(f"jacobians[{product.steps}]", J))
     return product.result()
 
 
@@ -130,10 +132,12 @@ def path_products(jacobians: Iterable[Array], parts: Mapping[str, tuple[int, int
     running = {name: RunningProduct(require_flag("reverse", reverse)) for name in ("full", *parts)}
     gains: dict[str, list[Array]] = {name: [] for name in running}
     for J in jacobians:
-        J = require_array(f"jacobians[{running['full'].steps}]", J)
+        J = as_numbers(f"jacobians[{running['full'].steps}]", J)
         for name, product in running.items():
             first, stop = (0, J.shape[-1] if J.ndim else 0) if name == "full" else parts[name]
-            if J.ndim >= 2 and not 0 <= first < stop <= J.shape[-1]:
+            if J.ndim < 2 or J.size == 0 or J.shape[-1] != J.shape[-2]:
+                raise ShapeError(f"jacobians[{product.steps}] has shape {J.shape}; expected (..., S, S)")
+            if not 0 <= first < stop <= J.shape[-1]:
                 raise ValueRangeError(f'parts["{name}"] is ({first}, {stop}); expected columns of a state of {J.shape[-1]}')
             product.multiply(J[..., first:stop, first:stop])
             gains[name].append(product.log_norm() - 0.5 * np.log(stop - first))

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._math import LN2
-from gradlab._validate import require_array
+from gradlab._validate import as_numbers
+from gradlab.analysis._matrices import square_matrices, stacked
 from gradlab.errors import ShapeError, ValueRangeError
 from gradlab.status import OK, Status
 
@@ -33,12 +34,9 @@ class JacobianSpectra:
 
 
 def jacobian_spectra(jacobians: Array) -> JacobianSpectra:
-    """Eigenvalues and singular values of matrices (..., S, S)."""
-    jacobians = require_array("jacobians", jacobians)
-    if jacobians.ndim < 2 or jacobians.shape[-1] != jacobians.shape[-2] or jacobians.size == 0:
-        raise ShapeError(f"jacobians has shape {jacobians.shape}; expected (..., S, S), at least one")
-    flat = jacobians.reshape(-1, *jacobians.shape[-2:])
-    finite = np.asarray(np.isfinite(flat).all(axis=(-2, -1)))  # LAPACK gives wrong numbers, or none, for what is not finite
+    """Eigenvalues and singular values of matrices (..., S, S). Errors: DTypeError, ShapeError."""
+    jacobians = square_matrices("jacobians", jacobians)
+    flat, finite, status = stacked(jacobians, "Jacobians")  # LAPACK gives wrong numbers, or none, for what is not finite
     values = np.full(flat.shape[:-1], np.nan, dtype=np.complex128)
     singular = np.full(flat.shape[:-1], np.nan)
     failed = 0
@@ -49,13 +47,11 @@ def jacobian_spectra(jacobians: Array) -> JacobianSpectra:
         failed = _one_by_one(flat, finite, values, singular)
     order = np.argsort(-np.abs(values), axis=-1, kind="stable")
     values = np.take_along_axis(values, order, axis=-1).reshape(jacobians.shape[:-1])
-    status = OK
-    if not finite.all():
-        status = Status(
-            "overflow", f"{int((~finite).sum())} of {len(flat)} Jacobians are not finite, the first is {int(np.argmin(finite))}"
-        )
-    elif failed:
+    beyond = int((np.isinf(values[..., 0].reshape(-1)) | np.isinf(singular[:, 0])).sum())
+    if failed and status.ok:
         status = Status("nonconverged", f"the factorisation of {failed} of {len(flat)} Jacobians did not converge")
+    elif beyond and status.ok:
+        status = Status("overflow", f"{beyond} of {len(flat)} Jacobians have spectra beyond the range of floats; scale them down")
     return JacobianSpectra(values, np.abs(values[..., 0]), singular.reshape(jacobians.shape[:-1]), status)
 
 
@@ -114,11 +110,13 @@ def conditioning(singular_values: Array, exponent: Array | int = 0) -> Condition
     mantissa and its exponent for a product end to end. Entries of matrices with values that are not finite are NaN.
     Errors: ShapeError for no values; ValueRangeError for negative ones.
     """
-    values = require_array("singular_values", singular_values)
+    values = as_numbers("singular_values", singular_values)
     if values.ndim < 1 or values.size == 0:
         raise ShapeError(f"singular_values has shape {values.shape}; expected (..., S), at least one value")
     if values.dtype.kind == "c" or (values < 0.0).any():
         raise ValueRangeError(f"singular_values has dtype {values.dtype} or entries below 0; expected real numbers >= 0")
+    if not np.issubdtype(np.asarray(exponent).dtype, np.number) or np.shape(exponent) not in ((), values.shape[:-1]):
+        raise ShapeError(f"exponent is {exponent!r}; expected a number, or one for each matrix, of shape {values.shape[:-1]}")
     finite = np.isfinite(values).all(axis=-1)
     largest, smallest = values.max(axis=-1), values.min(axis=-1)
     zero = largest == 0.0

@@ -40,7 +40,7 @@ def named_weights(net: Network, *names: tuple[str, int | tuple[int, ...]]) -> tu
         if key not in net.shapes:
             raise ValueRangeError(f"name is {name!r}; expected one of the keys {', '.join(net.shapes)}")
         shape = net.shapes[key]
-        if len(index) != len(shape) or not all(isinstance(i, (int, np.integer)) for i in index):
+        if len(index) != len(shape) or not all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in index):
             raise ValueRangeError(f"name is {name!r}; expected {len(shape)} integers, {key} has the shape {shape}")
         if not all(-n <= i < n for i, n in zip(index, shape, strict=True)):
             raise ValueRangeError(f"name is {name!r}; expected an index inside the shape {shape}")
@@ -100,11 +100,12 @@ def normalised(
         elif normalise == "none":
             found[key] = d.copy()
         else:
-            whole = normalise == "layer" or key.startswith("readout.") or d.shape[-1] % net.hidden_size != 0
-            block = d.shape[-1] if whole else net.hidden_size
-            d, theta = (v.reshape(*v.shape[:-1], v.shape[-1] // block, block) for v in (d, theta))
+            n = d.shape[-1] if own else 1  # a single number is a row of one
+            whole = normalise == "layer" or key.startswith("readout.") or n % net.hidden_size != 0
+            block = n if whole else net.hidden_size
+            d, theta = (v.reshape((*net.ensemble_shape(key, v), n // block, block)) for v in (d, theta))
             scaled = _scaled(key, d, theta, (-1,))
-            found[key] = scaled.reshape(*scaled.shape[:-2], scaled.shape[-2] * block)
+            found[key] = scaled.reshape((*scaled.shape[:-2], *net.shapes[key]))
     return found
 
 

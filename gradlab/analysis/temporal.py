@@ -83,7 +83,7 @@ def temporal_components(
     ResourceRefused if T copies of the gradients would not fit; otherwise as `bptt`.
     """
     known = [key for key in net.shapes if not key.startswith("readout.")]
-    chosen = known if parameters is None else list(parameters)
+    chosen = known if parameters is None else [parameters] if isinstance(parameters, str) else list(parameters)
     if unknown := [key for key in chosen if key not in known]:
         raise ValueRangeError(f"parameters are {unknown}; expected some of {', '.join(known)}")
     run, dy = _start(net, params, batch, loss, initial_states, first_step)

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradlab._validate import as_numbers, require_count, require_finite, require_one_of, require_positive
+from gradlab._math import LN2, power_of_two
+from gradlab._validate import as_numbers, require_count, require_one_of, require_positive
+from gradlab.analysis._matrices import finite_matrices
 from gradlab.cells import activations
-from gradlab.errors import ShapeError, ValueRangeError
+from gradlab.errors import ValueRangeError
 
 Array = npt.NDArray[Any]
 
@@ -127,11 +129,11 @@ class PascanuBounds:
 
 def pascanu_bounds(U: Array, activation: str = "tanh") -> PascanuBounds:
     """The two conditions of Pascanu, Mikolov & Bengio (2013), section 2.1 and eq. 6-7, for U (*E, H, H)."""
-    U = _matrices(U)
+    U, exponent = power_of_two(finite_matrices("U", U, allow_complex=False), (-2, -1))  # a norm may overflow where no entry does
     slope = activations.ALL[require_one_of("activation", activation, activations.ALL)].max_slope
-    size = np.abs(np.linalg.eigvals(U)).max(axis=-1) if activation == "linear" else np.linalg.norm(U, 2, axis=(-2, -1))
-    with np.errstate(divide="ignore"):  # U = 0 has the rate -inf
-        rate = np.asarray(np.log(slope * size))
+    scaled = np.abs(np.linalg.eigvals(U)).max(axis=-1) if activation == "linear" else np.linalg.norm(U, 2, axis=(-2, -1))
+    with np.errstate(divide="ignore", over="ignore"):  # U = 0 has the rate -inf
+        size, rate = np.ldexp(scaled, exponent), np.asarray(np.log(slope * scaled) + exponent * LN2)
     return PascanuBounds(np.asarray(size), 1.0 / slope, rate, np.asarray(slope * size < 1.0), np.asarray(slope * size > 1.0))
 
 
@@ -151,7 +153,7 @@ class HochreiterBound:
 
 def hochreiter_bound(U: Array, lags: Array, activation: str = "sigmoid") -> HochreiterBound:
     """The bound of Hochreiter & Schmidhuber (1997), section 3.1, on the error flow over `lags` (n,) steps, for U (*E, H, H)."""
-    U = _matrices(U)
+    U = finite_matrices("U", U, allow_complex=False)
     lags = as_numbers("lags", lags, allow_complex=False)
     if lags.ndim != 1 or not (lags >= 1).all():
         raise ValueRangeError(f"lags is {lags!r}; expected a one-dimensional array of numbers >= 1")
@@ -161,11 +163,3 @@ def hochreiter_bound(U: Array, lags: Array, activation: str = "sigmoid") -> Hoch
     with np.errstate(divide="ignore"):
         log_bound = np.log(n) + lags * np.log(tau)[..., None]
     return HochreiterBound(np.asarray(tau), lags, log_bound, np.asarray(tau < 1.0))
-
-
-def _matrices(U: Array) -> Array:
-    U = as_numbers("U", U, allow_complex=False)
-    if U.ndim < 2 or U.shape[-1] != U.shape[-2] or U.size == 0:
-        raise ShapeError(f"U has shape {U.shape}; expected (..., H, H), at least one matrix")
-    require_finite("U", U)
-    return U

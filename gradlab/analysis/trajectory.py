@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradlab._math import power_of_two
 from gradlab._memory import refuse_above
 from gradlab._parameters import ParameterVector
 from gradlab._validate import as_numbers, require_count, require_finite, require_one_of
@@ -67,8 +68,14 @@ def trajectory_pca(
         raise ValueRangeError(f"k is {k}; expected 1 to {min(n - 1, vector.size)}: {n} snapshots of {vector.size} parameters")
     with np.errstate(over="ignore"):
         start = points.mean(axis=0)
-    require_finite("the mean of trajectory", start)
-    moved = points - start
+        moved = points - start
+        away = points - (points[-1] if origin == "last" else start)
+    for name, value in (
+        ("the mean of trajectory", start),
+        ("trajectory, from its mean,", moved),
+        ("trajectory, from its origin,", away),
+    ):
+        require_finite(name, value)
     size = float(np.max(np.abs(moved)))
     if size <= 4.0 * np.finfo(float).eps * float(np.max(np.abs(points))):
         raise ValueRangeError("trajectory does not move: all its snapshots are equal to rounding")
@@ -79,16 +86,16 @@ def trajectory_pca(
         status = Status("rank-deficient", f"the trajectory spans {found} direction(s); the last {k - found} are arbitrary")
     axes = rows[:k]
     base = points[-1] if origin == "last" else start
-    away = points - base
+    away, exponent = power_of_two(away, (0, 1))
     coordinates = away @ axes.T
     rest = away - coordinates @ axes
     return TrajectoryPCA(
         directions=tuple(vector.unpack(axis.copy()) for axis in axes),
         origin=vector.unpack(base.copy()),
-        coordinates=coordinates,
+        coordinates=np.ldexp(coordinates, exponent),
         explained_variance_ratio=values[:k] ** 2 / np.sum(values**2),
-        projection_error=np.linalg.norm(rest, axis=-1),
-        distance=np.linalg.norm(away, axis=-1),
+        projection_error=np.ldexp(np.linalg.norm(rest, axis=-1), exponent),
+        distance=np.ldexp(np.linalg.norm(away, axis=-1), exponent),
         status=status,
     )
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gradlab._math import LN2
-from gradlab._validate import require_array, require_count
+from gradlab._validate import as_numbers, require_count
+from gradlab.analysis._matrices import finite_matrices
 from gradlab.analysis.products import RunningProduct
-from gradlab.analysis.pseudospectrum import require_matrices
 from gradlab.errors import ShapeError
 from gradlab.status import OK, Status
 
@@ -43,7 +43,7 @@ def power_growth(matrix: Array, steps: int) -> TransientGrowth:
 
     Errors: ShapeError, ValueRangeError for no finite square matrices or no steps.
     """
-    matrix = require_matrices("matrix", matrix)
+    matrix = finite_matrices("matrix", matrix)
     return product_growth(matrix for _ in range(require_count("steps", steps)))
 
 
@@ -75,7 +75,7 @@ def _log_norms(jacobians: Iterable[Array]) -> Iterator[Array]:
     product = RunningProduct()
     waiting: list[tuple[Array, Array]] = []
     for J in jacobians:
-        mantissa = product.multiply(require_array(f"jacobians[{product.steps}]", J))
+        mantissa = product.multiply(as_numbers(f"jacobians[{product.steps}]", J))
         if product.steps == 1:
             yield np.zeros((1, *mantissa.shape[:-2]))
         waiting.append((mantissa, product.exponent))

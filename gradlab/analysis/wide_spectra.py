@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradlab._math import LN2
-from gradlab._validate import as_numbers, require_count, require_finite, require_generator, require_one_of, require_positive
-from gradlab.analysis.jacobian_operator import JacobianOperator
+from gradlab._math import LN2, power_of_two
+from gradlab._validate import require_count, require_generator, require_one_of, require_positive
+from gradlab.analysis._matrices import finite_matrices
+from gradlab.analysis.matrix_free import JacobianOperator
 from gradlab.errors import ShapeError, ValueRangeError
 from gradlab.status import OK, Status
 
 Array = npt.NDArray[Any]
+
+FAR = 300
+"""Binary exponents up to which ARPACK, which squares numbers, has room."""
 
 
 @dataclass(frozen=True)
@@ -80,15 +84,15 @@ def top_spectrum(
 
 
 class _Matrix:
-    """A matrix with the products of a `JacobianOperator`."""
-
-    exponent = 0
+    """A matrix with the products of a `JacobianOperator`: scaled by a power of two if its squares would leave the range."""
 
     def __init__(self, matrix: object) -> None:
-        self.matrix = as_numbers("operator", matrix, allow_complex=False).astype(np.float64)
-        if self.matrix.ndim != 2 or self.matrix.shape[0] != self.matrix.shape[1]:
+        self.matrix, self.exponent = finite_matrices("operator", matrix, allow_complex=False), 0
+        if self.matrix.ndim != 2:
             raise ShapeError(f"operator has shape {self.matrix.shape}; expected one matrix (S, S) or a jacobian_operator")
-        require_finite("operator", self.matrix)
+        mantissa, exponent = power_of_two(self.matrix, (-2, -1))
+        if abs(exponent) > FAR:
+            self.matrix, self.exponent = mantissa, int(exponent)
         self.size = len(self.matrix)
 
     def forward(self, v: Array) -> Array:

@@ -43,6 +43,12 @@ class Cell:
     gates: tuple[str, ...] = ()
     """Names of the gates, in the order in which `gate_values` lists them and W, U, b stack them."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # Two ways to the same numbers: a `jacobian` of its own must not be passed over by an inherited `jacobian_into`.
+        if "jacobian" in vars(cls) and "jacobian_into" not in vars(cls):
+            cls.jacobian_into = Cell.jacobian_into  # type: ignore[method-assign]
+
     # ---- what every cell must have -------------------------------------------------------------------
 
     def init(self, rng: np.random.Generator, input_size: int, hidden_size: int) -> Params:
@@ -124,9 +130,17 @@ class Cell:
         """J_t = ds_t/ds_{t-1} of the full state for all steps at once: (T, *E, B, S, S)."""
         return differentiation.tape_jacobian(self, p, a[:, 0], s_prev, t)
 
+    def jacobian_into(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array, out: Array) -> None:
+        """Write `jacobian` to `out` (T, *E, B, S, S), which holds zeros: a cell may spare the array in between."""
+        out[...] = self.jacobian(p, a, s_prev, s, t)
+
     def input_jacobian(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array) -> Array:
         """G_t = ds_t/dx_t for all steps at once: (T, *E, B, S, D)."""
         return differentiation.tape_input_jacobian(self, p, a[:, 0], s_prev, t)
+
+    def pre_spans(self, hidden_size: int) -> dict[str, tuple[int, int]]:
+        """First and last column of each gate in `da`; of a cell without gates, those of its one block "a"."""
+        return {name: (k * hidden_size, (k + 1) * hidden_size) for k, name in enumerate(self.gates or ("a",))}
 
     def gate_values(self, a: Array) -> dict[str, Array]:
         """Named gate values (T, *E, B, H), read off the tape after the forward pass."""
@@ -159,9 +173,21 @@ def affine_rows(x: Array, weight: Array, bias: Array, out: Array) -> None:
     flat += row(bias)
 
 
+LONG = 800
+"""Rows above which a contraction to a small matrix goes faster in two halves: BLAS packs long operands anew."""
+SMALL = 64 * 64
+
+
 def outer_rows(da: Array, x: Array) -> Array:
     """Sum over t and b of da x^T: the one contraction of a parameter gradient, (*E, K, D)."""
-    return np.asarray(np.matmul(transpose(rows(da)), rows(x)))
+    left, right = transpose(rows(da)), rows(x)
+    count = right.shape[-2]
+    if count <= LONG or left.shape[-2] * right.shape[-1] > SMALL:
+        return np.asarray(np.matmul(left, right))
+    half = count // 2
+    total: Array = np.matmul(left[..., :half], right[..., :half, :])
+    total += np.matmul(left[..., half:], right[..., half:, :])
+    return total
 
 
 def sum_rows(da: Array) -> Array:
@@ -180,6 +206,11 @@ def split_gates(stacked: Array, gates: int, axis: int) -> Array:
 def transpose(matrix: Array) -> Array:
     """The last two axes swapped; no conjugate, so that a complex step passes."""
     return np.swapaxes(matrix, -1, -2)
+
+
+def turned(matrix: Array) -> Array:
+    """The transpose in memory of its own: a product with a few rows is up to six times as fast as with the view."""
+    return np.ascontiguousarray(transpose(matrix))
 
 
 def row(vector: Array) -> Array:

@@ -21,6 +21,7 @@ from gradlab.cells.base import (
     rows,
     sum_rows,
     transpose,
+    turned,
     unrows,
 )
 from gradlab.errors import ValueRangeError
@@ -89,7 +90,8 @@ class Clockwork(Cell):
     def prepare(self, params: Params, rows: tuple[int, ...]) -> dict[str, Any]:
         H = params["U"].shape[-1]
         connections = self.connections(H)
-        return dict(params, U=params["U"] * connections, connections=connections, spare=np.empty((*rows, H), params["U"].dtype))
+        U = params["U"] * connections
+        return dict(params, U=U, U_T=turned(U), connections=connections, spare=np.empty((*rows, H), U.dtype))
 
     def _reach(self, t: int, hidden_size: int) -> tuple[int, Array]:
         """The first column behind the slowest active module, and the units up to there that rest."""
@@ -106,7 +108,7 @@ class Clockwork(Cell):
         a_t[0, ..., end:] = 0.0
         if end:
             new, slope = s_out[..., :end], a_t[0, ..., :end]
-            np.matmul(s_prev, transpose(p["U"][..., :end, :]), out=new)
+            np.matmul(s_prev, p["U_T"][..., :end], out=new)
             new += slope
             self.activation.value_and_slope(new, new, slope)
             if rest.any():

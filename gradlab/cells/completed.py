@@ -10,7 +10,8 @@ import numpy as np
 from gradlab.cells.base import FAST_PATH, Array, Cell, Params
 from gradlab.errors import DTypeError, ShapeError, ValueRangeError
 
-OPTIONAL = ("state_size", "parts", "output", "output_vjp", "prepare", "jacobian", "input_jacobian", "gate_values", *FAST_PATH)
+OPTIONAL: tuple[str, ...] = ("state_size", "parts", "output", "output_vjp", "prepare", "gate_values", "pre_spans", *FAST_PATH)
+OPTIONAL += ("jacobian", "jacobian_into", "input_jacobian")
 
 
 class Completed(Cell):

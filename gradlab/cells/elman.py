@@ -20,6 +20,7 @@ from gradlab.cells.base import (
     rows,
     sum_rows,
     transpose,
+    turned,
     unrows,
 )
 
@@ -68,13 +69,13 @@ class Elman(Cell):
         return hidden_size
 
     def prepare(self, params: Params, rows: tuple[int, ...]) -> dict[str, Any]:
-        return dict(params)
+        return dict(params, U_T=turned(params["U"]))
 
     def project(self, p: dict[str, Any], x: Array, a: Array) -> None:
         affine_rows(x, p["W"], p["b"], out=a[:, 0])
 
     def step_into(self, p: dict[str, Any], a_t: Array, s_prev: Array, s_out: Array, t: int) -> None:
-        np.matmul(s_prev, transpose(p["U"]), out=s_out)
+        np.matmul(s_prev, p["U_T"], out=s_out)
         s_out += a_t[0]
         self.activation.value_and_slope(s_out, s_out, a_t[0])
 

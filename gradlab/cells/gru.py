@@ -21,6 +21,7 @@ from gradlab.cells.base import (
     split_gates,
     sum_rows,
     transpose,
+    turned,
     unrows,
 )
 
@@ -77,6 +78,9 @@ class GRU(Cell):
     def pre_size(self, input_size: int, hidden_size: int) -> int:
         return (4 if self.reset == "after" else 3) * hidden_size
 
+    def pre_spans(self, hidden_size: int) -> dict[str, tuple[int, int]]:
+        return {name: (k * hidden_size, (k + 1) * hidden_size) for k, name in enumerate(("n", "r", "z"))}
+
     def prepare(self, params: Params, rows: tuple[int, ...]) -> dict[str, Any]:
         U, W = params["U"], params["W"]
         H, dtype = U.shape[-1], U.dtype
@@ -85,6 +89,9 @@ class GRU(Cell):
             params,
             H=H,
             W_nrz=np.concatenate([W[..., 2 * H :, :], W[..., : 2 * H, :]], axis=-2),
+            U_T=turned(U),
+            U_rz_T=turned(U[..., : 2 * H, :]),
+            U_n_T=turned(U[..., 2 * H :, :]),
             U_rz=U[..., : 2 * H, :],
             U_n=U[..., 2 * H :, :],
             recurrent=stacked,
@@ -102,18 +109,18 @@ class GRU(Cell):
         pre, keep, spare = p["pre"], p["work"], p["spare"]
         r, z, n, to_r, to_z, to_n = a_t
         if self.reset == "after":
-            np.matmul(s_prev, transpose(p["U"]), out=p["recurrent"])
+            np.matmul(s_prev, p["U_T"], out=p["recurrent"])
             np.add(p["recurrent_by_gate"][:2], a_t[:2], out=pre[:2])
             sigmoid_and_slope(pre[:2], a_t[:2], a_t[3:5])
             q = np.add(p["recurrent_by_gate"][2], row(p["b_hn"]), out=pre[2])
             to_r *= q
             np.multiply(q, r, out=spare)
         else:
-            np.matmul(s_prev, transpose(p["U_rz"]), out=p["recurrent_rz"])
+            np.matmul(s_prev, p["U_rz_T"], out=p["recurrent_rz"])
             np.add(split_gates(p["recurrent_rz"], 2, -1), a_t[:2], out=pre[:2])
             sigmoid_and_slope(pre[:2], a_t[:2], a_t[3:5])
             to_r *= s_prev
-            np.matmul(np.multiply(r, s_prev, out=keep), transpose(p["U_n"]), out=spare)
+            np.matmul(np.multiply(r, s_prev, out=keep), p["U_n_T"], out=spare)
         spare += n
         tanh_and_slope(spare, n, to_n)
         one_minus_sigmoid(pre[1], z, to_z, out=keep)

@@ -21,6 +21,7 @@ from gradlab.cells.base import (
     rows,
     sum_rows,
     transpose,
+    turned,
     unrows,
 )
 from gradlab.errors import ValueRangeError
@@ -90,9 +91,19 @@ class Jordan(Cell):
     def pre_size(self, input_size: int, hidden_size: int) -> int:
         return hidden_size + self.output_size
 
+    def pre_spans(self, hidden_size: int) -> dict[str, tuple[int, int]]:
+        return {"a": (0, hidden_size), "a_y": (hidden_size, self.pre_size(0, hidden_size))}
+
     def prepare(self, params: Params, rows: tuple[int, ...]) -> dict[str, Any]:
         H, dtype = params["V"].shape[-1], params["V"].dtype
-        return dict(params, H=H, hidden=np.empty((*rows, H), dtype), out=np.empty((*rows, self.output_size), dtype))
+        return dict(
+            params,
+            H=H,
+            U_T=turned(params["U"]),
+            V_T=turned(params["V"]),
+            hidden=np.empty((*rows, H), dtype),
+            out=np.empty((*rows, self.output_size), dtype),
+        )
 
     def project(self, p: dict[str, Any], x: Array, a: Array) -> None:
         affine_rows(x, p["W"], p["b"], out=a[:, 0, ..., : p["H"]])
@@ -100,10 +111,10 @@ class Jordan(Cell):
     def step_into(self, p: dict[str, Any], a_t: Array, s_prev: Array, s_out: Array, t: int) -> None:
         H, hidden, out = p["H"], p["hidden"], p["out"]
         slope_h, h, slope_y = a_t[0, ..., :H], a_t[0, ..., H : 2 * H], a_t[0, ..., 2 * H :]
-        np.matmul(s_prev, transpose(p["U"]), out=hidden)
+        np.matmul(s_prev, p["U_T"], out=hidden)
         hidden += slope_h
         self.activation.value_and_slope(hidden, h, slope_h)
-        np.matmul(h, transpose(p["V"]), out=out)
+        np.matmul(h, p["V_T"], out=out)
         out += row(p["b_y"])
         self.output_activation.value_and_slope(out, s_out, slope_y)
         if self.mu:

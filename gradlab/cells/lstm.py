@@ -21,6 +21,7 @@ from gradlab.cells.base import (
     split_gates,
     sum_rows,
     transpose,
+    turned,
     unrows,
 )
 from gradlab.errors import ValueRangeError
@@ -132,6 +133,7 @@ class LSTM(Cell):
         return dict(
             {key: row(value) if key.startswith("p_") else value for key, value in params.items()},
             H=H,
+            U_T=turned(params["U"]),
             recurrent=stacked,
             recurrent_by_gate=split_gates(stacked, G, -1),
             pre=np.empty((G, *rows, H), dtype),
@@ -154,7 +156,7 @@ class LSTM(Cell):
         gate, to, to_c = self._tape(a_t)
         i, f, g, o = (gate[name] for name in "ifgo")
         factors = a_t[len(self._blocks) :]
-        np.matmul(h_prev, transpose(p["U"]), out=p["recurrent"])
+        np.matmul(h_prev, p["U_T"], out=p["recurrent"])
         np.add(p["recurrent_by_gate"], a_t[:G], out=z)
         for k, name in enumerate(self.gates[:-2]):
             if name in self._peeps:
@@ -222,15 +224,26 @@ class LSTM(Cell):
         return B, to_c * B + to["o"] * blocks["o"]
 
     def jacobian(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array) -> Array:
-        H = p["H"]
+        J = np.zeros((*s.shape, s.shape[-1]), a.dtype)
+        self.jacobian_into(p, a, s_prev, s, t, J)
+        return J
+
+    def jacobian_into(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array, out: Array) -> None:
+        # Row h of B and of G B + K is a sum over gates of (factor of the gate) * U_gate[h]. So for each h and for all
+        # sequences of a step it is a product (B, gates) x (gates, H), written where it belongs.
+        H, G, diagonal = p["H"], len(self.gates), np.arange(p["H"])
         gate, to, to_c = self._tape(np.moveaxis(a, 1, 0))
         A = gate["f"] + sum(p[f"p_{name}"] * to[name] for name in self._peeps if name != "o")
-        J = np.zeros((*A.shape[:-1], 2 * H, 2 * H), a.dtype)
-        diagonal = np.arange(H)
-        J[..., diagonal, diagonal] = A
-        J[..., H + diagonal, diagonal] = to_c * A
-        J[..., :H, H:], J[..., H:, H:] = self._through(p["U"], a)
-        return J
+        factors = np.zeros((H, *s.shape[:-2], 2, s.shape[-2], G), a.dtype)  # of the rows of c, then of h
+        for k, name in enumerate(self.gates[:-1]):
+            factors[..., 0, :, k] = np.moveaxis(to[name], -1, 0)
+            factors[..., 1, :, k] = np.moveaxis(to_c * to[name], -1, 0)
+        factors[..., 1, :, -1] = np.moveaxis(to["o"], -1, 0)
+        U = np.ascontiguousarray(np.moveaxis(split_gates(p["U"], G, -2), (0, -2), (-2, 0)))  # (H, *E, gates, H)
+        by_part = split_gates(out, 2, -2)  # a view (2, T, *E, B, H, 2H)
+        np.matmul(factors, U[:, None, ..., None, :, :], out=np.moveaxis(by_part[..., H:], (-2, 0), (0, -3)))
+        by_part[0][..., diagonal, diagonal] = A
+        by_part[1][..., diagonal, diagonal] = to_c * A
 
     def input_jacobian(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array) -> Array:
         return np.concatenate(self._through(p["W"], a), axis=-2)

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradlab._math import sigmoid, sigmoid_and_slope, sigmoid_slope
 from gradlab._validate import require_count, require_flag, require_number, require_one_of
-from gradlab.cells.base import Array, Cell, Init, Params, outer_rows, row, rows, sum_rows, transpose, unrows
+from gradlab.cells.base import Array, Cell, Init, Params, outer_rows, row, rows, sum_rows, transpose, turned, unrows
 from gradlab.errors import ValueRangeError
 
 
@@ -85,6 +85,9 @@ class SCRN(Cell):
     def pre_size(self, input_size: int, hidden_size: int) -> int:
         return self.context_size + hidden_size
 
+    def pre_spans(self, hidden_size: int) -> dict[str, tuple[int, int]]:
+        return {"a": (self.context_size, self.context_size + hidden_size)}  # the context's adjoint, which is first, is no gate's
+
     def prepare(self, params: Params, rows: tuple[int, ...]) -> dict[str, Any]:
         n, H, dtype = self.context_size, params["R"].shape[-1], params["R"].dtype
         alpha, gain = self._decay(params)
@@ -96,6 +99,8 @@ class SCRN(Cell):
             alpha=np.asarray(alpha).astype(dtype),
             gain=np.asarray(gain).astype(dtype),
             to_tape=to_tape,
+            R_T=turned(params["R"]),
+            P_T=turned(params["P"]),
             pre=np.empty((*rows, H), dtype),
             work=np.empty((*rows, H), dtype),
             context=np.empty((*rows, n), dtype),
@@ -109,8 +114,8 @@ class SCRN(Cell):
         q, h, slope, pre = s_out[..., :n], s_out[..., n:], a_t[0, ..., n:], p["pre"]
         np.multiply(p["alpha"], s_prev[..., :n], out=q)
         q += np.multiply(p["gain"], a_t[0, ..., :n], out=p["context"])
-        np.matmul(s_prev[..., n:], transpose(p["R"]), out=pre)
-        pre += np.matmul(q if self.context == "current" else s_prev[..., :n], transpose(p["P"]), out=p["work"])
+        np.matmul(s_prev[..., n:], p["R_T"], out=pre)
+        pre += np.matmul(q if self.context == "current" else s_prev[..., :n], p["P_T"], out=p["work"])
         pre += slope
         sigmoid_and_slope(pre, h, slope)
 

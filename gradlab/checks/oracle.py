@@ -130,7 +130,7 @@ def _differences(f: Callable[[Any], Array]) -> tuple[Array, Array]:
     zero, one = np.zeros(()), np.ones(())
     noise = hidden_noise(values_of)
     found = [richardson(values_of, zero, one, reach, noise=noise) for reach in REACHES]
-    values, errors = (np.stack([np.nan_to_num(pair[k], nan=np.inf) for pair in found]) for k in (0, 1))
+    values, errors = np.stack([one for one, _ in found]), np.stack([np.where(np.isnan(one), np.inf, one) for _, one in found])
     best = np.argmin(errors, axis=0)[None]
     value, error = (np.take_along_axis(side, best, axis=0)[0] for side in (values, errors))
     gap = np.abs(values - value)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 
 from gradlab.analysis.curvature import ExtremeEigenvalues, Sharpness
-from gradlab.analysis.spectral_density import SpectralDensity
+from gradlab.analysis.spectral_densities import SpectralDensity
 from gradlab.errors import ShapeError
 from gradlab.plotting.style import COLOURS, LINES
 

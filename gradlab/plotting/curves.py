@@ -21,3 +21,10 @@ def reference_line(ax: Axes, y: float, text: str, x: float) -> None:
     """A thin horizontal line at `y`, named at `x`."""
     ax.axhline(y, color="#777777", linewidth=0.6, linestyle=(0, (1, 2)))
     ax.annotate(text, (x, y), xytext=(0, 2), textcoords="offset points", fontsize=6.5, color="#555555")
+
+
+def left_out(ax: Axes, count: int, what: str = "not finite") -> None:
+    """Say in the upper left corner how many values were not drawn, if any were not: nothing is dropped in silence."""
+    if count:
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
+        ax.annotate(f"{count} {what}", (0.02, 0.98), xycoords="axes fraction", va="top", fontsize=6.5, bbox=box)

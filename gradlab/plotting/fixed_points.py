@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from gradlab.analysis.bifurcation import Bifurcation
-from gradlab.analysis.fixed_points import FixedPoints
-from gradlab.analysis.fold_points import FoldPoints
+from gradlab.analysis.branches import Bifurcation
+from gradlab.analysis.fixed_point_search import FixedPoints
+from gradlab.analysis.folds import FoldPoints
 from gradlab.errors import ValueRangeError
+from gradlab.plotting.curves import left_out
 from gradlab.plotting.style import COLOURS
 
 Array = npt.NDArray[Any]
@@ -39,9 +40,7 @@ def plot_fixed_points(ax: Axes, result: FixedPoints, components: tuple[int, int]
         if len(points):
             x, y = (points[:, component] for component in components)
             ax.plot(x, y, linestyle="none", label=f"{kind} ({len(points)})", **mark)
-    if not result.status.ok:
-        text = f"{result.nonconverged} of {result.starts} starts lost"
-        ax.annotate(text, (0.02, 0.98), xycoords="axes fraction", va="top", fontsize=6.5)
+    left_out(ax, result.nonconverged, f"of {result.starts} starts lost")
     ax.set(xlabel=f"$s_{{{components[0]}}}$", ylabel=f"$s_{{{components[1]}}}$")
 
 
@@ -69,9 +68,7 @@ def plot_bifurcation(ax: Axes, result: Bifurcation, label: str, component: int =
     if folds is not None and len(folds.values):
         mark: dict[str, Any] = {"marker": "D", "color": COLOURS["black"], "markersize": 3.5, "linestyle": "none"}
         ax.plot(folds.values, folds.points[:, component], label="fold", **mark)
-    if not result.status.ok:
-        text = f"{int(result.nonconverged.sum())} starts lost"
-        ax.annotate(text, (0.02, 0.98), xycoords="axes fraction", va="top", fontsize=6.5)
+    left_out(ax, int(result.nonconverged.sum()), "starts lost")
     ax.set(xlabel=label, ylabel=f"fixed point $s_{{{component}}}$")
 
 

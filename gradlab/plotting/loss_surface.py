@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.patheffects import withStroke
 
-from gradlab.analysis.loss_surface import LossLine, LossSurface
+from gradlab.analysis.surfaces import LossLine, LossSurface
 from gradlab.analysis.trajectory import TrajectoryPCA
 from gradlab.errors import ShapeError, ValueRangeError
+from gradlab.plotting.curves import left_out
 from gradlab.plotting.style import COLOURS
 from gradlab.plotting.surface import plot_surface
 
@@ -42,7 +43,7 @@ def plot_loss_surface(
     if all(axis.min() <= 0.0 <= axis.max() for axis in (result.a, result.b)):
         ax.plot(0.0, 0.0, "+", color=COLOURS["black"], markersize=7, path_effects=RIM)
     ax.set(xlabel="$a$, along $d_1$ (units of $d_1$)", ylabel="$b$, along $d_2$ (units of $d_2$)")
-    _count(ax, values)
+    left_out(ax, int((~np.isfinite(values)).sum()))
     return mesh
 
 
@@ -106,11 +107,4 @@ def _curve(ax: Axes, x: Array, values: Array, label: str, line: dict[str, Any]) 
     if not finite.all():
         style: dict[str, Any] = {"marker": "x", "markersize": 4, "color": COLOURS["vermilion"], "linestyle": "none"}
         ax.plot(x[~finite], np.full(int((~finite).sum()), 0.02), transform=ax.get_xaxis_transform(), clip_on=False, **style)
-    _count(ax, values)
-
-
-def _count(ax: Axes, values: Array) -> None:
-    lost = int((~np.isfinite(values)).sum())
-    if lost:
-        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
-        ax.annotate(f"{lost} not finite", (0.02, 0.98), xycoords="axes fraction", va="top", fontsize=6.5, bbox=box)
+    left_out(ax, int((~np.isfinite(values)).sum()))

@@ -1,4 +1,4 @@
-"""Eigenvalues, singular values, pseudospectra and transient growth."""
+"""Eigenvalues, singular values and their spread, pseudospectra and transient growth."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 
-from gradlab.analysis.pseudospectrum import Pseudospectrum
-from gradlab.analysis.spectra import JacobianSpectra
+from gradlab._validate import require_one_of
+from gradlab.analysis.pseudospectra import Pseudospectrum
+from gradlab.analysis.spectra import Conditioning, JacobianSpectra
 from gradlab.analysis.transient_growth import TransientGrowth
-from gradlab.plotting.curves import reference_line
+from gradlab.plotting.curves import left_out, reference_line
 from gradlab.plotting.style import COLOURS
 
 Array = npt.NDArray[Any]
+
+WHAT = {
+    "effective_rank": ("effective rank", 1.0),
+    "stable_rank": ("stable rank", 1.0),
+    "log_condition": (r"$\log_{10}$ condition", 1.0 / np.log(10.0)),
+    "isometry_spread": ("isometry spread (variance of $s^2$ / mean$^2$)", 1.0),
+}
 
 
 def unit_circle(ax: Axes) -> None:
@@ -32,23 +40,26 @@ def plot_eigenvalues(ax: Axes, spectra: JacobianSpectra, **marker: Any) -> None:
     unit_circle(ax)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xlabel=r"Re $\lambda$", ylabel=r"Im $\lambda$")
-    if not finite.all():
-        ax.annotate(f"{int((~finite).sum())} not finite", (0.02, 0.98), xycoords="axes fraction", va="top", fontsize=6.5)
+    left_out(ax, int((~finite).sum()))
 
 
 def plot_singular_values(ax: Axes, spectra: JacobianSpectra, label: str, **line: Any) -> None:
     """Singular values against their rank, in decades: the median over all matrices as a line, their whole range shaded.
 
-    Zeros are drawn at the lower edge of what is there.
+    Zeros are drawn at the lower edge of what is there; matrices that are not finite are left out and counted.
     """
     values = spectra.singular_values.reshape(-1, spectra.singular_values.shape[-1])
-    values = values[np.isfinite(values).all(axis=-1)]
+    finite = np.isfinite(values).all(axis=-1)
+    values = values[finite]
+    left_out(ax, int((~finite).sum()), "matrices not finite")
+    ax.set(xlabel="rank", ylabel=r"$\log_{10}$ singular value")
+    if not len(values):
+        return
     lowest = values.min(where=values > 0.0, initial=np.inf)
     decades = np.log10(np.maximum(values, lowest if np.isfinite(lowest) else 1.0))
     rank = np.arange(1, values.shape[-1] + 1)
     ax.fill_between(rank, decades.min(axis=0), decades.max(axis=0), color=line.get("color"), alpha=0.18, linewidth=0)
     ax.plot(rank, np.median(decades, axis=0), label=label, **line)
-    ax.set(xlabel="rank", ylabel=r"$\log_{10}$ singular value")
 
 
 def plot_pseudospectrum(ax: Axes, result: Pseudospectrum, member: tuple[int, ...] = ()) -> Any:
@@ -79,12 +90,33 @@ def plot_pseudospectrum(ax: Axes, result: Pseudospectrum, member: tuple[int, ...
 
 
 def plot_transient_growth(ax: Axes, result: TransientGrowth, label: str, **line: Any) -> None:
-    """log10 of the norm of A^t, or of the product of t Jacobians, against t: the median over all products, their range shaded."""
+    """log10 of the norm of A^t, or of the product of t Jacobians, against t: the median over all products, their range shaded.
+
+    Steps at which some product is exactly zero are left out; those at which one is not finite are counted as well.
+    """
     decades = result.log_norm.reshape(len(result.log_norm), -1) / np.log(10.0)
     shown = np.flatnonzero(np.isfinite(decades).all(axis=1))
     ax.fill_between(
         shown, decades[shown].min(axis=1), decades[shown].max(axis=1), color=line.get("color"), alpha=0.18, linewidth=0
     )
     ax.plot(shown, np.median(decades[shown], axis=1), label=label, **line)
+    left_out(ax, int(np.isnan(decades).any(axis=1).sum()), "steps not finite")
     reference_line(ax, 0.0, "", 0.0)
     ax.set(xlabel="step $t$", ylabel=r"$\log_{10}\, \|J_t \cdots J_1\|$")
+
+
+def plot_conditioning(ax: Axes, result: Conditioning, what: str = "log_condition", label: str = "", **line: Any) -> None:
+    """One measure of how evenly each step acts, (T, ...), against the step: the median, and the whole range shaded.
+
+    Steps with an infinite condition or without a number are left out and counted. Error: ValueRangeError for another measure.
+    """
+    name, unit = WHAT[require_one_of("what", what, WHAT)]
+    values = np.atleast_1d(getattr(result, what)) * unit
+    values = values.reshape(len(values), -1)
+    finite = np.isfinite(values).all(axis=1)
+    shown, style = values[finite], {"color": COLOURS["blue"]} | line
+    step = np.flatnonzero(finite) + 1
+    ax.fill_between(step, shown.min(axis=1), shown.max(axis=1), color=style["color"], alpha=0.18, linewidth=0)
+    ax.plot(step, np.median(shown, axis=1), label=label or None, **style)
+    left_out(ax, int((~finite).sum()), "steps not finite")
+    ax.set(xlabel="step $t$", ylabel=name)

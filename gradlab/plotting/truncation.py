@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from gradlab.analysis.truncation import Truncation
-from gradlab.plotting.curves import reference_line
+from gradlab.analysis.truncated_gradients import Truncation
+from gradlab.plotting.curves import left_out, reference_line
 from gradlab.plotting.style import COLOURS
 
 
@@ -35,6 +35,8 @@ def plot_truncation(ax: Axes, result: Truncation, key: str = "layers") -> None:
             low, high = np.quantile(single[key].reshape(len(reach), -1), [0.25, 0.75], axis=1)
             ax.fill_between(reach[order], low[order], high[order], color=line["color"], alpha=0.18, linewidth=0)
     reference_line(ax, 1.0, "", reach.min())
+    ax.set_xlim(0.9 * reach.min(), 1.1 * reach.max())  # a curve without a number sets no limits
     ax.set_xscale("log")
+    left_out(ax, int(np.isnan(result.cosine[key].reshape(len(reach), -1)).any(axis=1).sum()), "reaches without an angle")
     ax.set(xlabel="reach of the truncated gradient (steps)", ylabel="relative to the full gradient")
     ax.legend()

@@ -41,7 +41,7 @@ def _parser(program: str, default: Path) -> argparse.ArgumentParser:
         description="Compute every analysis, check its claim, and draw its figure.",
         epilog=f"""examples:
   {program}                         all analyses, the figures of the paper
-  {program} --quick                 all of them, small, in under a minute
+  {program} --quick                 all of them, small, in a minute or two
   {program} error_surface --seed 7  one of them, with other random numbers
   {program} --redraw                new pictures from stored numbers, nothing computed
 

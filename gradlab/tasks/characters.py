@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from gradlab._validate import require_count, require_generator
 from gradlab.batch import Batch
 from gradlab.errors import FormatError, ValueRangeError
+from gradlab.tasks.base import Task, largest_output
 
 Array = npt.NDArray[Any]
 
@@ -56,6 +57,16 @@ class Corpus:
         window = text[start + np.arange(T + 1)[:, None]]  # (T + 1, B)
         return Batch(one_hot(window[:-1]), window[1:])
 
+    @cached_property
+    def bigram_baseline(self) -> float:
+        """Cross-entropy in nats of predicting each symbol from the one before it: counts of pairs in the training text, one
+        added to each, measured on all pairs of the validation text. What a network beats only with memory.
+        """
+        counts = np.ones((SYMBOLS, SYMBOLS))
+        np.add.at(counts, (self.training[:-1], self.training[1:]), 1.0)
+        shares = counts / counts.sum(axis=1, keepdims=True)
+        return float(-np.log(shares[self.validation[:-1], self.validation[1:]]).mean())
+
 
 def one_hot(symbols: Array) -> Array:
     """(T, B) symbols -> (T, B, 97)."""
@@ -92,3 +103,17 @@ def load() -> Corpus:
 def sample(rng: np.random.Generator, batch: int, length: int) -> Batch:
     """`batch` training windows of `length` steps: see `Corpus.sample`."""
     return load().sample(rng, batch, length)
+
+
+TASK = Task(
+    name="characters",
+    source="gradlab: pydoc_data.topics of the running Python",
+    input_size=INPUT_SIZE,
+    output_size=OUTPUT_SIZE,
+    readout="every",
+    loss="softmax_cross_entropy",
+    criterion="at every step the largest output is the target's (gradlab's choice; report nats per character)",
+    law=sample,
+    chance=lambda length: load().baseline,
+    correct=largest_output,
+)

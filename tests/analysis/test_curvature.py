@@ -12,8 +12,8 @@ from gradlab._derivatives import richardson
 from gradlab._parameters import ParameterVector
 from gradlab.analysis.curvature import extreme_eigenvalues, hessian_trace, sharpness
 from gradlab.analysis.hessian import Hessian, dense_hessian
-from gradlab.analysis.hessian_vector_product import hessian_vector_product
-from gradlab.analysis.spectral_density import spectral_density
+from gradlab.analysis.hessian_products import hessian_vector_product
+from gradlab.analysis.spectral_densities import spectral_density
 from gradlab.checks.strategies import examples
 from gradlab.errors import DTypeError, NumericalError, ResourceRefused, ShapeError, ValueRangeError
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from gradlab import GRU, LSTM, SCRN, Clockwork, Elman, Jordan, Network, cells, forward, irnn
 from gradlab._derivatives import complex_step_jacobian
 from gradlab._math import sigmoid, sigmoid_slope
-from gradlab.analysis.bifurcation import along, bifurcation
-from gradlab.analysis.fixed_points import fixed_points
-from gradlab.analysis.fold_points import fold_points
+from gradlab.analysis.branches import along, bifurcation
+from gradlab.analysis.fixed_point_search import fixed_points
+from gradlab.analysis.folds import fold_points
 from gradlab.analysis.surface_directions import named_weights
 from gradlab.errors import DTypeError, ResourceRefused, ShapeError, ValueRangeError
 
@@ -191,6 +191,10 @@ def test_an_eigenvalue_within_the_margin_of_one_is_marginal():
         found = fixed_points(net, params, ZERO, rng=rng(), margin=margin).fixed
         assert found.stability == (name,)
         assert found.points[0, 0] == pytest.approx(0.25e7, rel=1e-8)
+        net, params = unit("linear", 1.0 + 1e-7, 0.25)
+        found = fixed_points(net, params, ZERO, rng=rng(), margin=margin).fixed
+        assert found.stability == ("unstable" if margin < 1e-7 else "marginal",)
+        net, params = unit("linear", 1.0 - 1e-7, 0.25)
     # The cubic slows the last steps of this one down: at the tolerance it is still 1e-5 away.
     found = fixed_points(*unit("tanh", 1.0 - 1e-7), ZERO, rng=rng()).fixed
     assert found.stability == ("marginal",)
@@ -363,7 +367,7 @@ def test_neighbours_find_what_the_starts_missed(monkeypatch):
     family = along(net, params, direction, values)
     # Starts from which every unit falls to the positive attractor alone.
     found = bifurcation(net, family, values, ZERO, starts=np.full((3, 1), 0.9))
-    monkeypatch.setattr(importlib.import_module("gradlab.analysis.bifurcation"), "SWEEPS", 0)
+    monkeypatch.setattr(importlib.import_module("gradlab.analysis.branches"), "SWEEPS", 0)
     alone = bifurcation(net, family, values, ZERO, starts=np.full((3, 1), 0.9))
     assert (found.counts >= alone.counts).all()
     assert found.counts.sum() > alone.counts.sum()
@@ -385,7 +389,7 @@ def test_groups_of_values_change_nothing_and_descending_values_turn_the_diagram_
     _, whole = diagram(net, params, ("0.b", 0), values)
     _, turned = diagram(net, params, ("0.b", 0), values[::-1])
     np.testing.assert_allclose(turned.points[::-1], whole.points, rtol=1e-13)
-    monkeypatch.setattr(importlib.import_module("gradlab.analysis.bifurcation"), "AT_ONCE", 1)
+    monkeypatch.setattr(importlib.import_module("gradlab.analysis.branches"), "AT_ONCE", 1)
     told = []
     _, parts = diagram(net, params, ("0.b", 0), values, progress=lambda *done: told.append(done))
     np.testing.assert_allclose(parts.points, whole.points, rtol=1e-13)
@@ -487,3 +491,34 @@ def test_folds_of_another_network_are_refused_by_name():
     wide = Network(LSTM(), 1, 1)
     with pytest.raises(ShapeError, match="diagram has states of 1; expected S = 2"):
         fold_points(wide, wide.init(rng()), {"0.b": np.ones(4)}, ZERO, found)
+
+
+def test_a_family_without_any_fixed_point_has_an_empty_diagram_and_says_so():
+    net, params = unit("linear", 1.0)  # s -> s + b
+    values = np.array([0.5, 1.0, 1.5])
+    direction, found = diagram(net, params, ("0.b", 0), values, count=4)
+    assert found.counts.tolist() == [0, 0, 0]
+    assert found.branches == 0
+    assert found.points.shape == (3, 0, 1)
+    assert str(found.status) == "nonconverged: 12 of 12 starts ended at no fixed point, at 3 of 3 values"
+    assert len(fold_points(net, params, direction, ZERO, found).values) == 0
+
+
+def test_starts_out_of_all_proportion_are_refused_with_their_size():
+    net, params = unit("tanh", 0.5)
+    with pytest.raises(ValueRangeError, match=r"starts reach 1e\+200; expected states of at most 1e\+100"):
+        fixed_points(net, params, ZERO, starts=np.full((2, 1), 1e200))
+    found = fixed_points(net, params, ZERO, starts=np.full((2, 1), 1e99))
+    assert len(found.fixed) == 1
+    assert found.status.ok
+
+
+def test_a_cell_whose_state_drifts_for_ever_has_no_fixed_point():
+    # c grows by i g - (1 - f) c, and f -> 1 exponentially as c grows through its peephole: slower and slower, never at rest.
+    net = Network(LSTM(peepholes=True), 1, 1)
+    params = {key: np.zeros(shape) for key, shape in net.shapes.items()}
+    params["0.b"][2], params["0.p_f"][...] = 1.0, 1.0
+    found = fixed_points(net, params, ZERO, rng=rng(), count=16)
+    assert found.status.code == "nonconverged"
+    assert found.nonconverged == 16 - int(found.fixed.hits.sum() + found.slow.hits.sum())
+    assert all(point[0] < 20.0 for point in found.fixed.points)  # far out the speed is below any tolerance

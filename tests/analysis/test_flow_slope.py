@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradlab import SCRN, Batch, Network, bptt, mean_squared_error
-from gradlab.analysis.flow_slope import flow_slope
 from gradlab.analysis.products import path_products
+from gradlab.analysis.slopes import flow_slope
 from gradlab.errors import ShapeError, ValueRangeError
 
 
@@ -92,6 +92,17 @@ def test_lags_without_a_gradient_are_left_out_and_told_where_they_come_later():
     hole = by_lag.copy()
     hole[5] = -np.inf
     np.testing.assert_allclose(flow_slope(by_time(hole)[:, None]).slope, -0.5, rtol=1e-13)
+
+
+def test_the_standard_error_holds_where_lags_are_missing():
+    draw, T, n = np.random.default_rng(7), 40, 4000
+    walk = np.cumsum(np.vstack([np.zeros((1, n)), draw.normal(-0.1, 0.3, (T, n))]), axis=0)
+    walk[3:20] = -np.inf  # a gap of 18 steps: its increment has 18 times the variance
+    walk[27] = -np.inf
+    found = flow_slope(by_time(walk))
+    # The scatter of 4000 slopes is known to 1/sqrt(8000) = 1 %; the mean square of the errors to 0.5 %.
+    assert abs(np.sqrt((found.errors**2).mean()) / found.slopes.std() - 1.0) < 0.04
+    assert abs(found.slope + 0.1) < 4.0 * found.slopes.std() / np.sqrt(n)
 
 
 def test_only_the_lags_that_are_asked_for_count():

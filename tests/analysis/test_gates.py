@@ -20,7 +20,7 @@ from gradlab import (
     mean_squared_error,
 )
 from gradlab._math import sigmoid
-from gradlab.analysis.gate_flow import gate_flow
+from gradlab.analysis.gate_gradients import gate_flow
 from gradlab.analysis.gates import gate_saturation, gate_time_constants, unit_activity
 from gradlab.backward import KEEP
 from gradlab.errors import ValueRangeError

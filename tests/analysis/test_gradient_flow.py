@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradlab import LSTM, Batch, Elman, Network, bptt, mean_squared_error
-from gradlab.analysis import gradient_flow, memory_horizon
-from gradlab.analysis.gradient_flow import median_interval
+from gradlab.analysis import flow_slope, gate_flow, gate_saturation, gradient_flow, memory_horizon, unit_activity
+from gradlab.analysis.flow import median_interval
 from gradlab.backward import KEEP
-from gradlab.errors import ValueRangeError
+from gradlab.errors import DTypeError, ShapeError, ValueRangeError
 
 E1 = float(np.exp(-1.0))
 
@@ -263,3 +263,48 @@ def test_the_slope_of_a_recorded_flow_is_that_of_its_weight_and_many_origins_are
 def test_a_confidence_that_is_no_probability_is_refused(confidence):
     with pytest.raises(ValueRangeError, match="confidence is"):
         memory_horizon(decaying(3.0, 10)[:, None], confidence=confidence)
+
+
+def test_a_flow_beyond_the_range_of_floats_says_so_before_it_speaks_of_origins():
+    net = Network(Elman("linear"), 1, 1)  # a loss at every step: many origins
+    params = {"0.W": np.ones((1, 1)), "0.U": np.full((1, 1), 1e80), "0.b": np.zeros(1)}
+    record = bptt(net, params, Batch(np.ones((5, 2, 1)), np.zeros((5, 2, 1))), mean_squared_error, KEEP)
+    flow = gradient_flow(record)
+    assert flow.slope("0").status.code == flow.memory_horizon("0").status.code == "overflow"
+    healthy = bptt(
+        net, params | {"0.U": np.ones((1, 1))}, Batch(np.ones((5, 2, 1)), np.zeros((5, 2, 1))), mean_squared_error, KEEP
+    )
+    assert gradient_flow(healthy).slope("0").status.code == "many-origins"
+
+
+@pytest.mark.parametrize("measure", [flow_slope, memory_horizon])
+@pytest.mark.parametrize(
+    ("flow", "error"),
+    [
+        (np.ones((5, 2)) + 0j, DTypeError),
+        (np.array([["a"] * 2] * 5), DTypeError),
+        (np.array([[None] * 2] * 5), DTypeError),
+        ([1.0, 2.0, 3.0], DTypeError),
+        (np.ones(1), ShapeError),
+        (np.ones((5, 0)), ShapeError),
+    ],
+)
+def test_what_is_no_flow_is_refused_by_name(measure, flow, error):
+    with pytest.raises(error, match=r"log_total (has|is)"):
+        measure(flow)
+
+
+def test_levels_and_lags_that_are_none_are_refused_by_name():
+    with pytest.raises(DTypeError, match="level is 'half'; expected a share between 0 and 1"):
+        memory_horizon(np.zeros((5, 2)), level="half")
+    with pytest.raises(ValueRangeError, match=r"lags is \(0, 1, 2\); expected the first and the last one"):
+        flow_slope(np.zeros((5, 2)), lags=(0, 1, 2))
+
+
+def test_what_is_no_record_is_refused_by_name():
+    net = Network(LSTM(), 2, 3)
+    calls = (gradient_flow, gate_saturation, unit_activity, lambda r: gate_flow(net, {}, r))
+    for call in calls:
+        for record in (None, {"layers": {}}):
+            with pytest.raises(DTypeError, match=r"record is a (NoneType|dict); expected a gradlab.Record"):
+                call(record)

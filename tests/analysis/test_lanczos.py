@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gradlab.analysis.curvature import extreme_eigenvalues, hessian_trace, sharpness
 from gradlab.analysis.lanczos import checked_operator, quadrature, tridiagonal
-from gradlab.analysis.spectral_density import spectral_density
+from gradlab.analysis.spectral_densities import spectral_density
 from gradlab.errors import DTypeError, NumericalError, ResourceRefused, ShapeError, ValueRangeError
 
 
@@ -128,6 +128,8 @@ def test_a_grid_and_a_width_of_ones_own_are_used():
     found = spectral_density(lambda v: v, size=4, rng=np.random.default_rng(0), grid=grid, width=0.5)
     want = np.exp([-2.0, 0.0]) / (0.5 * np.sqrt(2.0 * np.pi))
     np.testing.assert_allclose(found.density, want, rtol=1e-13)  # the one eigenvalue 1
+    with pytest.raises(ShapeError, match=r"grid has shape \(0,\)"):
+        spectral_density(lambda v: v, size=4, rng=np.random.default_rng(0), grid=np.zeros(0))
     with pytest.raises(ShapeError, match="grid has shape"):
         spectral_density(lambda v: v, size=4, rng=np.random.default_rng(0), grid=np.zeros((2, 2)))
 
@@ -350,3 +352,40 @@ def test_bad_arguments_are_refused_by_name():
     for name, value in (("probes", 0), ("steps", 0), ("width", 0.0)):
         with pytest.raises(ValueRangeError, match=f"{name} is 0"):
             spectral_density(lambda v: v, size=3, rng=rng, **{name: value})
+
+
+def test_a_width_below_the_spacing_of_the_grid_is_told():
+    d, rng = np.arange(1.0, 11.0), np.random.default_rng(0)
+    for width, grid, code in (
+        (0.02, None, "ok"),
+        (1e-3, None, "coarse"),
+        (1e-300, None, "coarse"),
+        (0.5, d, "ok"),
+        (0.4, d, "coarse"),
+    ):
+        found = spectral_density(lambda v: d * v, size=10, rng=rng, width=width, grid=grid, steps=10, probes=2)
+        assert found.status.code == code
+        assert np.isfinite(found.density).all()
+
+
+@pytest.mark.parametrize("exponent", [-700, 700])
+def test_errors_scale_with_the_operator_where_squares_leave_the_range(exponent):
+    A, _ = symmetric(np.random.default_rng(1), np.linspace(-1.0, 3.0, 12))
+    one, other = (
+        hessian_trace(lambda v, M=M: M @ v, size=12, rng=np.random.default_rng(0), probes=5) for M in (A, np.ldexp(A, exponent))
+    )
+    assert other.value == np.ldexp(one.value, exponent)
+    assert other.standard_error == np.ldexp(one.standard_error, exponent)
+    one, other = (
+        spectral_density(lambda v, M=M: M @ v, size=12, rng=np.random.default_rng(0), probes=3)
+        for M in (A, np.ldexp(A, exponent))
+    )
+    np.testing.assert_allclose(np.ldexp(other.density, exponent), one.density, rtol=1e-9, atol=1e-12)  # e^-12.5 at the ends
+    np.testing.assert_allclose(np.ldexp(other.standard_error, exponent), one.standard_error, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1.7e308])
+def test_an_operator_at_the_ends_of_the_range_is_refused_with_its_size(scale):
+    for call in (extreme_eigenvalues, hessian_trace, spectral_density):
+        with pytest.raises(NumericalError, match=r"operator maps random unit vectors to norms of 10\^-?3\d\d; scale it"):
+            call(lambda v: scale * v, size=1, rng=np.random.default_rng(0))

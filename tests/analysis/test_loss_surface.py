@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from gradlab import GRU, LSTM, Batch, Elman, Jordan, Network, bptt, cells, mean_squared_error, softmax_cross_entropy
 from gradlab._math import sigmoid
-from gradlab.analysis.loss_surface import loss_between, loss_surface
+from gradlab.analysis import gradient_flow, jacobian_product, jacobians
 from gradlab.analysis.surface_directions import gradient_direction, named_weights, normalised, random_direction
+from gradlab.analysis.surfaces import loss_between, loss_surface
 from gradlab.analysis.trajectory import trajectory_pca
+from gradlab.backward import KEEP
 from gradlab.errors import DTypeError, NumericalError, ResourceRefused, ShapeError, ValueRangeError
 
 A = np.linspace(-1.0, 1.0, 5)
@@ -91,6 +93,34 @@ def test_the_gradient_beside_the_wall_is_the_largest_one():
     # On the wall: dE/dw = -411.870634, dE/db = -661.682801, derived, and exact only at the exact b.
     assert found.gradient_norm[1000] == pytest.approx(np.hypot(411.870634, 661.682801), rel=1e-6)
     assert dw["0.U"].shape == (1, 1)
+
+
+def test_along_the_wall_every_slope_is_the_same_and_the_gradient_their_geometric_series():
+    net, params, batch, start, _ = pascanu()
+    params["0.U"][...], params["0.b"][...] = 5.0, 0.5 - 5.0 * sigmoid(np.asarray(0.5))
+    np.testing.assert_allclose(params["0.b"], -2.6122966560, rtol=0, atol=5e-11)  # derived, printed to ten digits
+    record = bptt(net, params, batch, mean_squared_error, KEEP, initial_states=start)
+    slope = 1.1750185610
+    product = jacobian_product(jacobians(net, params, record))
+    # On the wall an error of one rounding in x_t grows by the slope at each step: 3e-13 in x_50.
+    np.testing.assert_allclose(np.exp(product.log_norm / 50.0), slope, rtol=1e-9)
+    np.testing.assert_allclose(np.exp(product.log_norm), 3178.603422, rtol=1e-8)
+    last = 2.0 * (sigmoid(np.asarray(0.5)) - 0.7) * 0.2350037122  # dE/dx_50
+    np.testing.assert_allclose(record.gradients["0.b"] / last, 18155.808180, rtol=1e-8)
+    np.testing.assert_allclose(record.gradients["0.b"], -661.682801, rtol=1e-8)
+    np.testing.assert_allclose(record.gradients["0.U"], -411.870634, rtol=1e-8)
+    flow = gradient_flow(record).slope("0")
+    np.testing.assert_allclose(flow.slope, np.log(slope), rtol=1e-9)
+
+
+def test_a_coarse_grid_misses_the_ridge_beside_the_wall():
+    # Measured once with plain NumPy: median, largest norm and largest loss of 301 x 501 points; the ridge reaches 6773.
+    net, params, batch, start, directions = pascanu()
+    w, b = np.linspace(4.0, 7.0, 301), np.linspace(-4.0, -1.5, 501)
+    found = loss_surface(net, params, batch, mean_squared_error, directions, w, b, with_gradient=True, initial_states=start)
+    np.testing.assert_allclose(np.median(found.gradient_norm), 0.0472, rtol=0, atol=5e-5)  # as printed
+    np.testing.assert_allclose([found.gradient_norm.max(), found.loss.max()], [3320.0, 0.4632], rtol=1e-3)
+    assert found.status.ok
 
 
 def test_descent_from_above_the_wall_reads_the_same_two_plateaus_as_the_map():
@@ -516,6 +546,21 @@ def test_a_trajectory_on_a_line_says_that_its_second_direction_is_arbitrary():
 # ---- between two solutions --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("exponent", [-1000, 900])
+def test_a_trajectory_at_the_ends_of_the_range_has_the_same_plane(exponent):
+    net, params, _, rng = setting()
+    walk = [{key: value + 0.1 * k * rng.normal(size=value.shape) for key, value in params.items()} for k in range(5)]
+    one, other = (trajectory_pca(net, [{k: np.ldexp(v, e) for k, v in p.items()} for p in walk]) for e in (0, exponent))
+    np.testing.assert_allclose(
+        other.explained_variance_ratio, one.explained_variance_ratio, rtol=1e-12
+    )  # powers of two are exact
+    for name in ("coordinates", "projection_error", "distance"):
+        np.testing.assert_allclose(np.ldexp(getattr(other, name), -exponent), getattr(one, name), rtol=1e-12, atol=1e-14)
+    far = [{key: np.full_like(value, sign * 1.7e308) for key, value in params.items()} for sign in (1.0, -1.0, 1.0)]
+    with pytest.raises(ValueRangeError, match="trajectory, from its"):
+        trajectory_pca(net, far)
+
+
 def test_the_line_between_two_solutions_ends_at_their_losses_bit_for_bit():
     net, first, batch, rng = setting()
     second = {key: rng.uniform(-0.8, 0.8, v.shape) for key, v in first.items()}
@@ -603,6 +648,7 @@ def test_complex_parameters_are_refused():
         (lambda n, p, r: named_weights(n, ("0.U", 3)), ValueRangeError, r"expected 2 integers, 0.U has the shape \(16, 4\)"),
         (lambda n, p, r: named_weights(n, ("0.U", (16, 0))), ValueRangeError, "expected an index inside the shape"),
         (lambda n, p, r: named_weights(n, "0.U"), DTypeError, "name is '0.U'"),
+        (lambda n, p, r: named_weights(n, ("0.b", True)), ValueRangeError, "expected 1 integers"),
         (lambda n, p, r: random_direction(7, n, p), DTypeError, "default_rng"),
         (lambda n, p, r: random_direction(r, n, p, normalise="row"), ValueRangeError, "normalise is 'row'"),
         (lambda n, p, r: random_direction(r, n, p, biases="ignore"), ValueRangeError, "biases is 'ignore'"),

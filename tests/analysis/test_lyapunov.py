@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from gradlab import GRU, LSTM, SCRN, Clockwork, Elman, Jordan, Network, inits, irnn
 from gradlab.analysis._lyapunov_care import step_with_care
 from gradlab.analysis._lyapunov_qr import Frame
+from gradlab.analysis.driven_lyapunov import network_lyapunov
 from gradlab.analysis.lyapunov import lyapunov_spectrum
 from gradlab.analysis.lyapunov_map import lyapunov_of_map, runge_kutta
-from gradlab.analysis.mean_field import random_tanh_map
-from gradlab.analysis.network_jacobian import network_jacobian
-from gradlab.analysis.network_lyapunov import network_lyapunov
+from gradlab.analysis.mean_field_theory import random_tanh_map
+from gradlab.analysis.stacked_jacobian import network_jacobian
 from gradlab.analysis.theory import gaussian_product_exponents
 from gradlab.backward import bptt
 from gradlab.batch import Batch
@@ -25,7 +25,7 @@ from gradlab.errors import DTypeError, GradlabError, NumericalError, ResourceRef
 from gradlab.forward_pass import forward
 from gradlab.losses import mean_squared_error
 
-network_module = importlib.import_module("gradlab.analysis.network_lyapunov")  # the package has a function of that name
+network_module = importlib.import_module("gradlab.analysis.driven_lyapunov")
 
 
 def rng(seed=0):

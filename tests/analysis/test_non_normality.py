@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from gradlab import inits
-from gradlab.analysis.fisher_memory import fisher_memory
-from gradlab.analysis.non_normality import kreiss_bound, non_normality, numerical_range
+from gradlab.analysis.fisher import fisher_memory
+from gradlab.analysis.normality import kreiss_bound, non_normality, numerical_range
 from gradlab.analysis.products import jacobian_product
 from gradlab.analysis.transient_growth import power_growth, product_growth
 from gradlab.errors import NumericalError, ShapeError, ValueRangeError
@@ -69,7 +69,7 @@ def test_a_matrix_that_is_not_finite_is_nan_beside_good_ones():
     np.testing.assert_allclose(found.departure[:, 0], [1.0, np.nan, 0.0])
     np.testing.assert_allclose(found.ratio[:, 0], [1.0, np.nan, 0.0])
     np.testing.assert_allclose(found.numerical_abscissa[:, 0], [0.5, np.nan, 0.0])
-    assert str(found.status) == "overflow: 1 of 3 matrices are not finite"
+    assert str(found.status) == "overflow: 1 of 3 matrices are not finite, the first is 1"
     with pytest.raises(ShapeError, match="at least one"):
         non_normality(np.zeros((0, 2, 2)))
 
@@ -247,3 +247,18 @@ def test_a_network_without_a_stationary_state_or_an_input_is_refused():
     with pytest.raises(NumericalError, match="beyond the range"):
         fisher_memory(1e200 * np.eye(3, k=1), np.ones(3))
     assert fisher_memory(1e9 * np.eye(3, k=1), np.ones(3)).status.code == "rank-deficient"
+
+
+def test_the_kreiss_constant_of_an_unstable_matrix_is_infinite_and_told():
+    found = kreiss_bound(np.stack([np.diag([0.5, 1.1]), np.diag([0.5, 0.9])]))
+    np.testing.assert_array_equal(found.value, [np.inf, 1.0])
+    assert str(found.status).startswith("beyond-range: 1 of 2 matrices have an eigenvalue outside of the unit circle")
+
+
+def test_the_upper_end_holds_a_radius_that_the_search_misses():
+    # The vertex at angle pi/8 sticks out so little that no direction of the grid of 8 points to it, nor that of the vertex found.
+    vertices = np.array([1.0, 1.005 * np.exp(1j * np.pi / 8.0), np.exp(1j * np.pi / 4.0)])
+    found = numerical_range(np.diag(np.concatenate([vertices, -vertices, -vertices[::-1] * 1j])), angles=8)
+    np.testing.assert_allclose(found.radius, 1.0, rtol=1e-12)
+    assert 1.005 <= found.upper <= 1.0 / np.cos(np.pi / 8.0) * (1.0 + 1e-12)
+    assert numerical_range(np.diag(vertices), angles=64).radius > 1.005 - 1e-12

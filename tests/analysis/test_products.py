@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gradlab import LSTM, Batch, Network, bptt, inits, mean_squared_error
-from gradlab.analysis import jacobian_product
+from gradlab.analysis import jacobian_product, product_growth
 from gradlab.analysis.products import path_products
-from gradlab.errors import GradlabError
+from gradlab.errors import DTypeError, GradlabError, ShapeError
 
 LN2 = np.log(2.0)
 
@@ -240,3 +240,26 @@ def test_a_path_that_is_no_part_of_the_state_is_refused():
         path_products([np.eye(4)], {"full": (0, 2)})
     with pytest.raises(GradlabError, match="empty"):
         path_products([], {"c": (0, 2)})
+
+
+@pytest.mark.parametrize("call", [jacobian_product, lambda J: path_products(J, {"h": (0, 1)}), product_growth])
+@pytest.mark.parametrize(
+    ("factor", "error"),
+    [
+        (np.array([[1, 2], [3, None]]), DTypeError),
+        (np.eye(2, dtype=bool), DTypeError),
+        (np.eye(2, dtype=np.longdouble), DTypeError),
+        (np.ones(2), ShapeError),
+        (np.ones((2, 3)), ShapeError),
+        (np.zeros((0, 2, 2)), ShapeError),
+        (np.zeros((0, 0)), ShapeError),
+    ],
+)
+def test_a_factor_that_is_no_matrix_of_numbers_is_refused_with_its_place(call, factor, error):
+    with pytest.raises(error, match=r"jacobians\[0\] has"):
+        call([factor, factor])
+
+
+def test_what_holds_no_factors_is_refused_by_name():
+    with pytest.raises(DTypeError, match="jacobians is a int; expected an iterable of arrays"):
+        jacobian_product(3)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gradlab import inits
-from gradlab.analysis.pseudospectrum import pseudospectrum, smallest_singular_values
+from gradlab.analysis.normality import kreiss_bound, numerical_range
+from gradlab.analysis.pseudospectra import pseudospectrum, smallest_singular_values
 from gradlab.errors import DTypeError, ResourceRefused, ShapeError, ValueRangeError
 
 
@@ -77,7 +78,7 @@ def test_points_that_do_not_converge_are_decomposed_instead(monkeypatch):
 
     A = matrices(40)["symmetric"]
     z = np.array([0.1 + 0.2j, -0.5j, 1.5 + 0.0j])
-    monkeypatch.setattr(importlib.import_module("gradlab.analysis.pseudospectrum"), "MOST", 2)
+    monkeypatch.setattr(importlib.import_module("gradlab.analysis.pseudospectra"), "MOST", 2)
     found = smallest_singular_values(schur(A, output="complex")[0], z)
     np.testing.assert_allclose(found, direct(A, z), rtol=1e-11)
 
@@ -118,3 +119,27 @@ def test_what_is_no_matrix_no_grid_or_too_large_is_refused():
         pseudospectrum(np.eye(2), (1.0, -1.0, 0.0, 1.0))
     with pytest.raises(ResourceRefused, match="1 grids of 5000 x 5000"):
         pseudospectrum(np.eye(2), points=5000, max_memory=10**6)
+
+
+@pytest.mark.parametrize("S", [3, 20])
+@pytest.mark.parametrize("scale", [1e-200, 1e-40, 0.0])
+def test_far_from_a_small_matrix_it_is_the_distance_to_0(S, scale):
+    A = scale * np.random.default_rng(0).normal(size=(S, S))
+    found = pseudospectrum(A, (-1.0, 1.0, -1.0, 1.0), points=4)  # no point at 0
+    np.testing.assert_allclose(found.smallest, np.abs(found.x + 1j * found.y[:, None]), rtol=1e-14)  # |z| +- norm(A)
+
+
+@pytest.mark.parametrize("scale", [1.7e308, 5e-324])
+def test_matrices_without_room_for_what_is_made_of_them_are_refused(scale):
+    A = np.full((3, 3), scale)
+    for call in (pseudospectrum, numerical_range, kreiss_bound):
+        with pytest.raises(
+            ValueRangeError, match=r"matrix has a norm of 10\^-?3\d\d\.\d; expected 1e-280 to 1e\+300, or 0; scale"
+        ):
+            call(A)
+
+
+@pytest.mark.parametrize("extent", ["ab", (1.0, 2.0, 3.0), 7.0])
+def test_an_extent_that_is_no_box_is_refused(extent):
+    with pytest.raises(ShapeError, match=r"extent is .*; expected \(left, right, bottom, top\)"):
+        pseudospectrum(np.eye(2), extent)

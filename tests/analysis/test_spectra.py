@@ -7,9 +7,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gradlab import inits
-from gradlab.analysis import jacobian_product, jacobian_spectra
+from gradlab.analysis import (
+    fisher_memory,
+    jacobian_product,
+    jacobian_spectra,
+    kreiss_bound,
+    non_normality,
+    pascanu_bounds,
+    top_spectrum,
+)
 from gradlab.analysis.spectra import conditioning
-from gradlab.errors import ShapeError, ValueRangeError
+from gradlab.errors import DTypeError, ShapeError, ValueRangeError
 
 
 def test_known_eigenvalues_and_singular_values_come_in_descending_order():
@@ -255,3 +263,49 @@ def test_a_zero_matrix_has_rank_0_and_a_bad_one_is_nan_beside_good_ones():
         conditioning(np.array([1.0, -1.0]))
     with pytest.raises(ShapeError, match="at least one value"):
         conditioning(np.zeros((3, 0)))
+
+
+def test_a_spectrum_beyond_the_range_of_floats_is_told():
+    J = np.stack([np.eye(3), np.full((3, 3), 1.7e308)])  # the eigenvalue of the second is 5.1e308
+    spectra = jacobian_spectra(J)
+    assert str(spectra.status).startswith("overflow: 1 of 2 Jacobians have spectra beyond the range of floats")
+    np.testing.assert_array_equal(spectra.spectral_radius[0], 1.0)
+    departure = non_normality(J)
+    assert str(departure.status).startswith("overflow: 1 of 2 matrices have a departure or an abscissa beyond")
+    np.testing.assert_array_equal(departure.departure[0], 0.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (np.array([[1, 2], [3, None]]), DTypeError),
+        (np.eye(3, dtype=bool), DTypeError),
+        (np.eye(3, dtype=np.longdouble), DTypeError),
+        (np.zeros((0, 3, 3)), ShapeError),
+        (np.zeros((2, 3)), ShapeError),
+        ([[1.0]], DTypeError),
+    ],
+)
+def test_what_is_no_matrix_of_numbers_is_refused_by_name_everywhere(value, error):
+    calls = {
+        "jacobians": jacobian_spectra,
+        "matrices": non_normality,
+        "matrix": kreiss_bound,
+        "operator": lambda m: top_spectrum(m, 1, rng=np.random.default_rng(0)),
+        "U": pascanu_bounds,
+        "W": lambda m: fisher_memory(m, np.ones(3)),
+    }
+    for name, call in calls.items():
+        with pytest.raises(error, match=f"{name} (has|is)"):
+            call(value)
+
+
+def test_half_precision_is_read_as_single():
+    J = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float16)
+    np.testing.assert_array_equal(jacobian_spectra(J).singular_values, jacobian_spectra(J.astype(np.float32)).singular_values)
+
+
+@pytest.mark.parametrize("exponent", [np.zeros(3, int), "a", None])
+def test_exponents_that_do_not_belong_to_the_matrices_are_refused(exponent):
+    with pytest.raises(ShapeError, match=r"exponent is .*; expected a number, or one for each matrix, of shape \(2,\)"):
+        conditioning(np.ones((2, 3)), exponent)

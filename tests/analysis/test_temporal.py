@@ -196,6 +196,7 @@ def test_chunks_change_nothing(monkeypatch, chunk):
         np.testing.assert_allclose(some.log_pairs[key], whole.log_pairs[key], rtol=1e-12)
     for key in whole_map.log_norm:
         np.testing.assert_allclose(some_map.log_norm[key], whole_map.log_norm[key], rtol=1e-12)
+        np.testing.assert_allclose(some_map.log_total[key], whole_map.log_total[key], rtol=1e-12, atol=1e-14)  # ln 1 = 0
 
 
 def test_inputs_and_parameters_are_not_modified():
@@ -220,6 +221,8 @@ def test_what_has_no_lag_and_what_does_not_fit_is_refused():
     net, params, batch, _ = setting(LSTM())
     with pytest.raises(ValueRangeError, match=r"parameters are \['readout.V'\]; expected some of 0.W"):
         temporal_components(net, params, batch, mean_squared_error, parameters=["readout.V"])
+    alone = temporal_components(net, params, batch, mean_squared_error, parameters="0.U")
+    assert list(alone.by_lag) == ["0.U"]
     with pytest.raises(ResourceRefused, match="T = 5 steps and lags"):
         temporal_components(net, params, batch, mean_squared_error, max_memory=1000)
     with pytest.raises(ResourceRefused, match="the map of T = 5"):

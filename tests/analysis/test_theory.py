@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gradlab import inits
-from gradlab.analysis.mean_field import critical_line, gaussian_mean, mean_field, random_tanh_map
+from gradlab.analysis.mean_field_theory import critical_line, gaussian_mean, mean_field, random_tanh_map
 from gradlab.analysis.theory import (
     circular_law,
     fuss_catalan,
@@ -299,9 +299,17 @@ def test_noise_reduces_chaos():
         (lambda: random_tanh_map(0.0), ValueRangeError, "gain is 0"),
         (lambda: random_tanh_map(2.0).spectrum(1.0), ValueRangeError, "fraction is 1"),
         (lambda: mean_field("x"), DTypeError, "weight_variance"),
+        (lambda: mean_field(1e300), ValueRangeError, r"weight_variance is 1e\+300; expected .* at most 1e\+12"),
     ],
 )
 def test_bad_input_is_one_clear_error(call, error, text):
     with pytest.raises(error, match=text) as caught:
         call()
     assert isinstance(caught.value, GradlabError)
+
+
+def test_the_bound_of_a_matrix_whose_norm_is_beyond_the_range_of_floats_keeps_its_rate():
+    bounds = pascanu_bounds(np.full((2, 4, 4), 1.7e308) * np.array([1.0, 0.0])[:, None, None])
+    np.testing.assert_allclose(bounds.rate, [np.log(4.0) + np.log(1.7e308), -np.inf], rtol=1e-15)
+    assert bounds.may_explode.tolist() == [True, False]
+    assert bounds.vanishes.tolist() == [False, True]

@@ -5,8 +5,8 @@ import pytest
 
 from gradlab import GRU, LSTM, Batch, Elman, Network, bptt, mean_squared_error, truncated_bptt
 from gradlab.analysis.temporal import temporal_components
-from gradlab.analysis.truncation import truncation
-from gradlab.errors import ResourceRefused, ValueRangeError
+from gradlab.analysis.truncated_gradients import truncation
+from gradlab.errors import DTypeError, ResourceRefused, ValueRangeError
 
 
 def setting(cell, readout="every", T=8, B=4, ensemble=0, seed=0):
@@ -137,6 +137,8 @@ def test_bad_arguments_are_refused_by_name():
     for reach in ([], [9], [0]):
         with pytest.raises(ValueRangeError, match="reach"):
             truncation(net, params, batch, mean_squared_error, reach)
+    with pytest.raises(DTypeError, match=r"reach is 3; expected numbers of steps; try \[3\]"):
+        truncation(net, params, batch, mean_squared_error, 3)
     with pytest.raises(ValueRangeError, match="k1 is 3; expected at most the smallest reach, 2"):
         truncation(net, params, batch, mean_squared_error, [2, 4], k1=3)
     ragged = Batch(batch.inputs, batch.targets, lengths=np.array([8, 5, 8, 8]))

@@ -5,7 +5,7 @@ import pytest
 
 from gradlab import GRU, LSTM, SCRN, Batch, Clockwork, Elman, Jordan, Network, bptt, inits, mean_squared_error
 from gradlab.analysis import jacobian_product
-from gradlab.analysis.jacobian_operator import jacobian_operator
+from gradlab.analysis.matrix_free import jacobian_operator
 from gradlab.analysis.wide_spectra import top_spectrum
 from gradlab.errors import DTypeError, NumericalError, ShapeError, ValueRangeError
 
@@ -136,3 +136,13 @@ def test_bad_arguments_are_refused_by_name():
     record = bptt(small, wild, Batch(np.ones((4, 1, 1)), np.zeros((4, 1, 2))), mean_squared_error, ("states",))
     with pytest.raises(NumericalError, match="not finite in the window"):
         jacobian_operator(small, wild, record)
+
+
+@pytest.mark.parametrize("kind", ["singular", "eigen"])
+@pytest.mark.parametrize("exponent", [-1000, 1000])
+def test_wide_matrices_at_the_ends_of_the_range_keep_their_spectrum(kind, exponent):
+    A = np.random.default_rng(0).normal(size=(30, 30))
+    one, other = (top_spectrum(M, 3, kind, rng=np.random.default_rng(1)) for M in (A, np.ldexp(A, exponent)))
+    assert one.status.ok
+    assert other.status.ok
+    np.testing.assert_allclose(other.log_values - exponent * np.log(2.0), one.log_values, rtol=0, atol=1e-12)  # eps of 693

@@ -5,7 +5,7 @@ import pytest
 
 import gradlab
 from gradlab.analysis.hessian import Hessian, dense_hessian
-from gradlab.analysis.hessian_vector_product import hessian_vector_product
+from gradlab.analysis.hessian_products import hessian_vector_product
 
 jax = pytest.importorskip("jax", reason="jax is not installed: pip install jax==0.10.2")
 pytestmark = pytest.mark.peer

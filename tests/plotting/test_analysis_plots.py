@@ -9,10 +9,10 @@ from gradlab import LSTM, Batch, Network, bptt, mean_squared_error, plotting
 from gradlab.analysis import jacobian_spectra
 from gradlab.analysis.gates import gate_saturation, gate_time_constants
 from gradlab.analysis.products import path_products
-from gradlab.analysis.pseudospectrum import pseudospectrum
+from gradlab.analysis.pseudospectra import pseudospectrum
 from gradlab.analysis.temporal import flow_map, temporal_components
 from gradlab.analysis.transient_growth import power_growth
-from gradlab.analysis.truncation import truncation
+from gradlab.analysis.truncated_gradients import truncation
 from gradlab.backward import KEEP
 from gradlab.plotting.gates import plot_gate_saturation, plot_time_constants
 from gradlab.plotting.spectra import plot_eigenvalues, plot_pseudospectrum, plot_singular_values, plot_transient_growth

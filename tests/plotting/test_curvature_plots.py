@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from gradlab.analysis.curvature import Sharpness, extreme_eigenvalues
-from gradlab.analysis.spectral_density import spectral_density
+from gradlab.analysis.spectral_densities import spectral_density
 from gradlab.errors import ShapeError
 from gradlab.plotting.curvature import plot_sharpness, plot_spectral_density
 from gradlab.status import OK, Status

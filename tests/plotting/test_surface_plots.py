@@ -6,11 +6,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from gradlab import Batch, Elman, Network, mean_squared_error, plotting
-from gradlab.analysis.bifurcation import along, bifurcation
-from gradlab.analysis.fixed_points import fixed_points
-from gradlab.analysis.fold_points import fold_points
-from gradlab.analysis.loss_surface import loss_between, loss_surface
+from gradlab.analysis.branches import along, bifurcation
+from gradlab.analysis.fixed_point_search import fixed_points
+from gradlab.analysis.folds import fold_points
 from gradlab.analysis.surface_directions import named_weights
+from gradlab.analysis.surfaces import loss_between, loss_surface
 from gradlab.analysis.trajectory import trajectory_pca
 from gradlab.errors import ShapeError, ValueRangeError
 from gradlab.plotting.fixed_points import MARKS, plot_bifurcation, plot_fixed_points

@@ -17,8 +17,10 @@ from gradlab.runs.runner import generator
 def _computed(stem):
     if stem == "speed":  # synthetic: real times differ from run to run, and torch is optional
         rng = np.random.default_rng(1)
-        times = {f"{name}_seconds": rng.uniform(0.01, 0.03, (5, 2)) for name in speed.ROWS}
-        return {"torch_version": np.frombuffer(b"2.13.0", np.uint8), "torch_threads": np.array(2), **times}
+        times = {row.key: rng.uniform(0.01, 0.03, (5, 1 + len(row.targets))) for row in speed.ROWS}
+        versions = {"torch_version": b"2.13.0", "jax_version": b"0.10.2"}
+        told = {name: np.frombuffer(version, np.uint8) for name, version in versions.items()}
+        return {"torch_threads": np.array(2), "property_seconds": rng.uniform(1.0, 3.0, 3), **told, **times}
     with threadpoolctl.threadpool_limits(1):  # as the runner does: small products are slow with more
         return ALL[stem].compute(generator(Options.seed, stem), "quick")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import itertools
 import math
 import sys
 from collections import Counter
@@ -55,6 +56,22 @@ def test_the_baseline_is_the_cross_entropy_of_the_frequencies(corpus, text):
     nats = [-math.log((count[s] + 1) / (cut + 97)) for s in characters.encode(text[cut:]).tolist()]
     assert abs(corpus.baseline - math.fsum(nats) / len(nats)) <= 1e-12 * corpus.baseline  # a sum of fifty thousand terms
     assert 2.0 < corpus.baseline < math.log(97.0)  # English by single letters, below uniform chance
+
+
+def test_the_bigram_baseline_is_the_cross_entropy_of_pairs_with_one_added(corpus, text):
+    cut = len(corpus.training)
+    training, validation = (characters.encode(part).tolist() for part in (text[:cut], text[cut:]))
+    pairs, firsts = Counter(itertools.pairwise(training)), Counter(training[:-1])
+    nats = [-math.log((pairs[a, b] + 1) / (firsts[a] + 97)) for a, b in itertools.pairwise(validation)]
+    assert abs(corpus.bigram_baseline - math.fsum(nats) / len(nats)) <= 1e-12 * corpus.bigram_baseline  # rounding of the sum
+    assert 1.5 < corpus.bigram_baseline < corpus.baseline - 0.5  # one character of context is worth much
+    assert characters.TASK.baseline(10) == corpus.baseline
+
+
+def test_the_bigram_baseline_of_a_text_of_two_letters_is_known_by_hand():
+    # Training abab: after a always b (twice), after b once a. Validation ab, ba: (2 + 1)/(2 + 97) and (1 + 1)/(1 + 97).
+    corpus = characters.Corpus(np.array([0, 1, 0, 1]), np.array([0, 1, 0]), "", 0.0)
+    assert abs(corpus.bigram_baseline - (math.log(99 / 3) + math.log(98 / 2)) / 2) <= 1e-15 * 4
 
 
 def test_inputs_are_one_hot_and_targets_are_the_symbols_that_follow(corpus):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gradlab import Elman, Network
 from gradlab.errors import GradlabError
-from gradlab.training import clip_by_norm, global_norm
+from gradlab.training import ByLayer, ByNorm, ByValue, clip_by_norm, global_norm
 
 NET = Network(Elman("tanh"), 1, 1)  # three parameters of one entry each
 
@@ -147,3 +147,106 @@ def test_members_of_very_unlike_size_raise_no_floating_point_error(mode):
         clipped, norm = clip_by_norm(NET, three(1.0, 1e-200, 1e-300), 0.5)
     np.testing.assert_allclose(norm, 1.0, rtol=1e-15)
     np.testing.assert_allclose(flat(clipped), [0.5, 5e-201, 5e-301], rtol=1e-15)
+
+
+def test_clipping_is_multiplication_by_threshold_over_norm_exactly():
+    rng = np.random.default_rng(2)
+    net = Network(Elman("tanh"), 2, 3, output_size=1)
+    gradients = {k: rng.normal(size=(4, *s)) for k, s in net.shapes.items()}
+    clipped, norm = clip_by_norm(net, gradients, 0.7)
+    assert (norm > 0.7).all()
+    for key, value in gradients.items():
+        factor = (0.7 / norm).reshape(4, *(1,) * (value.ndim - 1))
+        np.testing.assert_array_equal(clipped[key], value * factor)  # these operations, bit for bit
+    exact, _ = clip_by_norm(NET, three(3.0, 4.0, 0.0), 2.5)
+    np.testing.assert_array_equal(flat(exact), [1.5, 2.0, 0.0])  # 2.5/5 is a half
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_clipping_agrees_with_torch_but_for_the_millionth_that_it_adds_to_the_norm(scale):
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")
+    rng = np.random.default_rng(3)
+    net = Network(Elman("tanh"), 5, 7, output_size=2)
+    gradients = {k: scale * rng.normal(size=s) for k, s in net.shapes.items()}
+    threshold = 0.1 * scale
+    clipped, norm = clip_by_norm(net, gradients, threshold)
+    theirs = [torch.zeros(s, dtype=torch.float64, requires_grad=True) for s in net.shapes.values()]
+    for tensor, value in zip(theirs, gradients.values(), strict=True):
+        tensor.grad = torch.tensor(value)
+    total = torch.nn.utils.clip_grad_norm_(theirs, threshold).item()
+    assert norm == pytest.approx(total, rel=1e-14)
+    for tensor, value in zip(theirs, clipped.values(), strict=True):
+        # threshold/(norm + 1e-6) against threshold/norm
+        np.testing.assert_allclose(tensor.grad.numpy() * (1.0 + 1e-6 / norm), value, rtol=1e-12)
+        np.testing.assert_allclose(tensor.grad.numpy(), value, rtol=1.01e-6 / norm)
+
+
+def layered():
+    rng = np.random.default_rng(4)
+    net = Network(Elman("tanh"), 2, 3, num_layers=2, output_size=1, bidirectional=True)
+    return net, {k: 10.0 ** rng.uniform(-2, 2) * rng.normal(size=(2, *s)) for k, s in net.shapes.items()}
+
+
+def test_by_layer_each_layer_and_the_read_out_have_at_most_the_threshold():
+    net, gradients = layered()
+    clipped, touched = ByLayer(1.0)(net, gradients)
+    assert list(clipped) == list(gradients)
+    names = [layer.name for layer in net.layers] + ["readout"]
+    assert len(names) == 5
+    any_cut = np.zeros(2, bool)
+    for name in names:
+        keys = [k for k in gradients if k.rpartition(".")[0] == name]
+        before, after = (
+            np.array([np.linalg.norm(flat({k: g[k][e] for k in keys})) for e in range(2)]) for g in (gradients, clipped)
+        )
+        np.testing.assert_allclose(after, np.minimum(before, 1.0), rtol=1e-14)
+        any_cut |= before > 1.0
+        for k in keys:
+            for e in range(2):
+                np.testing.assert_allclose(clipped[k][e], gradients[k][e] * after[e] / before[e], rtol=1e-14)
+    np.testing.assert_array_equal(touched, any_cut)
+
+
+def test_by_value_each_entry_is_clamped_and_the_direction_turns():
+    net = Network(Elman("tanh"), 1, 1)
+    clipped, touched = ByValue(15.0)(net, three(30.0, 1.0, 1.0))
+    np.testing.assert_array_equal(flat(clipped), [15.0, 1.0, 1.0])
+    assert touched
+    cosine = flat(clipped) @ [30.0, 1.0, 1.0] / np.linalg.norm(flat(clipped)) / np.linalg.norm([30.0, 1.0, 1.0])
+    assert cosine == pytest.approx(0.9989, abs=5e-5)  # known to four digits
+    untouched, touched = ByValue(15.0)(net, three(-15.0, 15.0, 0.0))
+    assert not touched
+    np.testing.assert_array_equal(flat(untouched), [-15.0, 15.0, 0.0])
+
+
+@pytest.mark.parametrize("clip", [ByNorm, ByLayer, ByValue])
+def test_each_member_has_its_own_threshold_and_its_own_answer(clip):
+    net, gradients = layered()
+    together, touched = clip(np.array([1e-3, 1e3]))(net, gradients)
+    np.testing.assert_array_equal(touched, [True, False])
+    for e, threshold in enumerate((1e-3, 1e3)):
+        alone, own = clip(threshold)(net, {k: v[e] for k, v in gradients.items()})
+        assert own == touched[e]
+        for key, value in alone.items():
+            np.testing.assert_array_equal(together[key][e], value)
+
+
+@pytest.mark.parametrize("clip", [ByNorm(1.0), ByLayer(1.0), ByValue(1.0)], ids=repr)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nothing_that_is_not_finite_becomes_finite_but_by_value_an_infinity(clip, bad):
+    clipped, touched = clip(NET, three(2.0, bad, 0.0))
+    if isinstance(clip, ByValue) and not np.isnan(bad):
+        np.testing.assert_array_equal(flat(clipped), [1.0, np.sign(bad), 0.0])  # the trainer has seen the infinity before
+        assert touched
+    else:
+        assert not np.isfinite(flat(clipped)).all()
+
+
+def test_by_layer_a_member_is_clipped_if_any_of_its_layers_is():
+    net = Network(Elman("tanh"), 1, 1, output_size=1)
+    sizes = {"0": [9.0, 0.1, 0.1], "readout": [0.1, 9.0, 0.1]}
+    gradients = {
+        k: np.array(sizes[k.rpartition(".")[0]]).reshape(3, *(1,) * len(s)) * np.ones((3, *s)) for k, s in net.shapes.items()
+    }
+    np.testing.assert_array_equal(ByLayer(1.0)(net, gradients)[1], [True, True, False])
