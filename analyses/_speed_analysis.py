@@ -2,7 +2,8 @@
 
 What is compared starts from parameters and inputs on every side and ends with the same numbers. JAX is compiled before
 its first timed run. Where a library has several ways, the fastest that was found is the one in the row:
-- torch's Jacobians by vmap(jacrev) step by step; all steps in one vmap take more memory and 1.3 to 2 times as long;
+- torch's Jacobians by one vmap(jacrev) of all steps, as its manual has it, and, in a row of their own, step by step, which
+  takes less memory and less time;
 - torch's tangent vectors by vmap(jvp), which never forms a Jacobian; products with those of jacrev take 3 to 10 times as long.
 """
 
@@ -27,7 +28,7 @@ TOLERANCE = 1e-10
 """Right results of these sizes in float64 differ by 1e-13 or less of the largest entry."""
 
 
-def all_jacobians(rng: np.random.Generator, p: Mapping[str, Any]) -> Sides:
+def all_jacobians(rng: np.random.Generator, p: Mapping[str, Any], one_by_one: bool = False) -> Sides:
     """ds_t/ds_{t-1} of the full state at all steps of all sequences, after the forward pass that leads there."""
     import torch
 
@@ -48,14 +49,16 @@ def all_jacobians(rng: np.random.Generator, p: Mapping[str, Any]) -> Sides:
     def by_torch() -> Any:
         with torch.no_grad():
             s = torch.zeros(B, net.layers[0].state_size, dtype=torch.float64)
-            J = torch.empty(T, B, s.shape[1], s.shape[1], dtype=torch.float64)
+            states, J = torch.empty(T, B, S, dtype=torch.float64), torch.empty(T, B, S, S, dtype=torch.float64)
             for k in range(T):
-                J[k] = jacobian(s, x[k])
+                states[k] = s
+                if one_by_one:
+                    J[k] = jacobian(s, x[k])
                 s = one(s, x[k])
-        return J
+            return J if one_by_one else jacobian(states.reshape(T * B, S), x.reshape(T * B, -1)).reshape(J.shape)
 
     theirs = {"torch": by_torch}
-    if installed("jax"):
+    if installed("jax") and not one_by_one:
         import jax
 
         weights, inputs = [jax.numpy.array(params[key]) for key in KEYS], jax.numpy.array(batch.inputs)
@@ -196,6 +199,7 @@ def hessian_product(rng: np.random.Generator, p: Mapping[str, Any]) -> Sides:
 
 ROWS = (
     Row(JACOBIANS, all_jacobians, {"torch": 25.0, "jax": 5.0}, blas_threads=1),
+    Row(f"{JACOBIANS} one by one", partial(all_jacobians, one_by_one=True), {"torch": None}, blas_threads=1),
     Row(SURFACE, surface, {"torch": 4.0, "jax": 1.0}, blas_threads=1),
     Row("Lyapunov LSTM", partial(lyapunov, "LSTM"), {"torch": 8.0}),
     Row("Lyapunov Elman", partial(lyapunov, "Elman"), {"torch": 8.0}),

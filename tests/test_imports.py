@@ -13,7 +13,8 @@ import gradlab
 PACKAGE = Path(gradlab.__file__).parent
 
 # From the bottom up; rooms on one floor do not know each other, a room knows itself and lower floors. The ground is one room.
-GROUND = "_version _math _derivatives _parameters record errors _files _memory _validate status batch workspace directions _threads"
+GROUND = "_version _math _derivatives _parameters _threads record errors _files _memory _validate status batch workspace"
+GROUND += " directions"
 FLOORS = [
     GROUND,
     "cells losses inits tasks",

@@ -119,19 +119,21 @@ def _through_equations(run: LayerPass) -> Iterator[Push]:
     factors = cell.input_jacobian(dict(run.p, W=ones), run.tape, run.states[:-1], run.states[1:], run.t)
     factors = factors.reshape(-1, *lead, parts, H, gates).swapaxes(-1, -2)[..., None]  # (T, *E, B, parts, gates, H, 1)
     factors = np.ascontiguousarray(factors, dtype=np.result_type(U, np.float64))
-    direct: Array | None = None
-    if isinstance(cell, LSTM):  # dc_t = f dc_{t-1} + ...,  dh_t = o (1 - tanh(c_t)^2) dc_t + ...
+    f = to_h = None
+    if isinstance(cell, LSTM):  # dc_t = f dc_{t-1} + ... without o,  dh_t = o (1 - tanh(c_t)^2) dc_t + ... of o alone
         gate = cell.gate_values(run.tape)
-        to_h = gate["o"] * tanh_slope(run.states[1:, ..., :H])
-        direct = np.stack([gate["f"], to_h * gate["f"]], axis=-2)[..., None]  # (T, *E, B, parts, H, 1)
+        f, to_h = gate["f"][..., None], (gate["o"] * tanh_slope(run.states[1:, ..., :H]))[..., None]  # (T, *E, B, H, 1)
     U = U[..., None, :, :].astype(factors.dtype, copy=False)  # (*E, 1, gates * H, H)
     for t, factor in enumerate(factors):
 
         def push(Z: Array, t: int = t, factor: Array = factor) -> Array:
-            da = np.matmul(U, Z[..., -H:, :]).reshape(*lead, 1, gates, H, -1)
-            out = (factor * da).sum(axis=-3)  # (*E, B, parts, H, n)
-            if direct is not None:
-                out += direct[t] * Z[..., None, :H, :]
-            return np.asarray(out.reshape(*lead, parts * H, -1))
+            da = np.matmul(U, Z[..., -H:, :]).reshape(*lead, gates, H, -1)
+            if f is None or to_h is None:
+                return np.asarray((factor[..., 0, :, :, :] * da).sum(axis=-3))
+            dc = (factor[..., 0, :-1, :, :] * da[..., :-1, :, :]).sum(axis=-3)
+            dc += f[t] * Z[..., :H, :]
+            dh = factor[..., 1, -1, :, :] * da[..., -1, :, :]
+            dh += to_h[t] * dc
+            return np.concatenate([dc, dh], axis=-2)
 
         yield push
