@@ -175,7 +175,7 @@ def compute(rng: np.random.Generator, scale: str, progress: Any = None) -> dict[
             result[f"{name}_{T}_updates"], result[f"{name}_{T}_validation"] = training.validation
             result[f"{name}_{T}_test"] = errors(net, training.params, test)
             result[f"{name}_{T}_stopped"] = stopped
-    return result
+    return {key: np.asarray(value) for key, value in result.items()}
 
 
 def chosen_rate(result: Mapping[str, Array], name: str, length: int) -> int:
