@@ -139,6 +139,7 @@ def test_every_axis_says_what_it_shows(figures, stem):
     for place, ax in enumerate(figures[stem].axes):
         axes = [ax.yaxis] if ax.get_label() == "<colorbar>" else [ax.xaxis, ax.yaxis]
         axes += [ax.zaxis] if hasattr(ax, "zaxis") else []
+        axes = axes if ax.axison else []  # a table has none
         # Small multiples that share an axis say it once.
         shared = {"x": ax.get_shared_x_axes(), "y": ax.get_shared_y_axes()}
         silent = [axis.axis_name for axis in axes if not named(axis)]
