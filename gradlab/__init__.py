@@ -34,10 +34,11 @@ from typing import TYPE_CHECKING, Any
 from gradlab._version import __version__
 
 if TYPE_CHECKING:
-    from gradlab import adapters, analysis, cells, checks, errors, inits, losses, plotting, runs, tasks, training
+    from gradlab import adapters, analysis, cells, checks, diagnosis, errors, inits, losses, plotting, runs, tasks, training
     from gradlab.backward import bptt
     from gradlab.batch import Batch
     from gradlab.cells import GRU, LSTM, SCRN, Cell, Clockwork, Elman, Jordan, irnn, parameter_count
+    from gradlab.diagnosis.diagnose import diagnose
     from gradlab.errors import GradlabError
     from gradlab.forward_pass import forward
     from gradlab.losses import mean_squared_error, softmax_cross_entropy
@@ -61,6 +62,7 @@ _HOME = {
     "SCRN": "gradlab.cells",
     "Workspace": "gradlab.workspace",
     "bptt": "gradlab.backward",
+    "diagnose": "gradlab.diagnosis.diagnose",
     "forward": "gradlab.forward_pass",
     "irnn": "gradlab.cells",
     "mean_squared_error": "gradlab.losses",
@@ -68,7 +70,20 @@ _HOME = {
     "softmax_cross_entropy": "gradlab.losses",
     "truncated_bptt": "gradlab.truncated",
 }
-_ROOMS = ("adapters", "analysis", "cells", "checks", "errors", "inits", "losses", "plotting", "runs", "tasks", "training")
+_ROOMS = (
+    "adapters",
+    "analysis",
+    "cells",
+    "checks",
+    "diagnosis",
+    "errors",
+    "inits",
+    "losses",
+    "plotting",
+    "runs",
+    "tasks",
+    "training",
+)
 
 __all__ = [
     "GRU",
@@ -90,6 +105,8 @@ __all__ = [
     "bptt",
     "cells",
     "checks",
+    "diagnose",
+    "diagnosis",
     "errors",
     "forward",
     "inits",

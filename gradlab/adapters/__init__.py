@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gradlab.adapters._library import MissingLibrary
     from gradlab.adapters.imported import Imported
     from gradlab.adapters.keras_io import from_keras
+    from gradlab.adapters.live import from_model
     from gradlab.adapters.onnx_io import from_onnx
     from gradlab.adapters.onnx_io_run import NodeInputs, node_inputs, node_outputs
     from gradlab.adapters.pytorch import from_module
@@ -28,6 +29,7 @@ _HOME = {
     "MissingLibrary": "_library",
     "NodeInputs": "onnx_io_run",
     "from_keras": "keras_io",
+    "from_model": "live",
     "from_module": "pytorch",
     "from_onnx": "onnx_io",
     "load": "weights",
@@ -48,6 +50,7 @@ __all__ = [
     "Watch",
     "Watched",
     "from_keras",
+    "from_model",
     "from_module",
     "from_onnx",
     "load",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradlab.analysis.branches import Bifurcation, along, bifurcation
+from gradlab.analysis.carried import CarriedGradient, carried_gradient
 from gradlab.analysis.curvature import ExtremeEigenvalues, Sharpness, TraceEstimate, extreme_eigenvalues, hessian_trace, sharpness
 from gradlab.analysis.driven_lyapunov import network_lyapunov
 from gradlab.analysis.eigenpairs import Eigenpairs
@@ -64,6 +65,7 @@ from gradlab.analysis.wide_spectra import TopSpectrum, top_spectrum
 
 __all__ = [
     "Bifurcation",
+    "CarriedGradient",
     "CircularLaw",
     "Conditioning",
     "CriticalLine",
@@ -110,6 +112,7 @@ __all__ = [
     "UnitActivity",
     "along",
     "bifurcation",
+    "carried_gradient",
     "circular_law",
     "conditioning",
     "critical_line",

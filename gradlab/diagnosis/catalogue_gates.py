@@ -1,0 +1,7 @@
+"""Catalogue: gates."""
+
+from __future__ import annotations
+
+from gradlab.diagnosis.entry import Entry
+
+GATES: dict[str, Entry] = {}

@@ -1,0 +1,7 @@
+"""Catalogue: training."""
+
+from __future__ import annotations
+
+from gradlab.diagnosis.entry import Entry
+
+TRAINING: dict[str, Entry] = {}
