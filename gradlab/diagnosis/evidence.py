@@ -33,7 +33,8 @@ class Look:
 
     `net`, `params`: None if the record is all there is. `passes`: a LayerPass by layer, None to run `net` again when needed.
     `batch`, `loss`: with them the loss can be evaluated elsewhere (curvature, truncation); None for a framework's layer.
-    `ill_conditioned`: what the proof of a replay says if rounding errors grow too far. `assumed_inputs`, `assumed_loss`: noise was read, and a unit gradient carried from the last step, for want of the user's own.
+    `ill_conditioned`: what the proof of a replay says if rounding errors grow too far.
+    `assumed_inputs`, `assumed_loss`: noise was read, and a unit gradient carried from the last step, for want of the user's own.
     """
 
     record: Record

@@ -52,7 +52,8 @@ def same_sign(outputs: Array, targets: Array) -> Array:
 
 def own_targets(batch: Batch) -> Array:
     """The targets as they stand: nothing was added to them."""
-    return batch.targets
+    targets: Array = batch.targets
+    return targets
 
 
 @dataclass(frozen=True, kw_only=True)
