@@ -6,6 +6,7 @@ from typing import cast
 
 from analyses import (
     adding,
+    diagnosis_accuracy,
     error_surface,
     gradient_checkers,
     gradient_flow,
@@ -26,6 +27,7 @@ ALL: dict[str, Analysis] = {
         temporal_order,
         language,
         gradient_checkers,
+        diagnosis_accuracy,
         speed,
     )
 }

@@ -34,7 +34,21 @@ from typing import TYPE_CHECKING, Any
 from gradlab._version import __version__
 
 if TYPE_CHECKING:
-    from gradlab import adapters, analysis, cells, checks, diagnosis, errors, inits, losses, plotting, runs, tasks, training
+    from gradlab import (
+        adapters,
+        analysis,
+        cells,
+        checks,
+        diagnosis,
+        errors,
+        inits,
+        losses,
+        plotting,
+        report,
+        runs,
+        tasks,
+        training,
+    )
     from gradlab.backward import bptt
     from gradlab.batch import Batch
     from gradlab.cells import GRU, LSTM, SCRN, Cell, Clockwork, Elman, Jordan, irnn, parameter_count
@@ -80,6 +94,7 @@ _ROOMS = (
     "inits",
     "losses",
     "plotting",
+    "report",
     "runs",
     "tasks",
     "training",
@@ -115,6 +130,7 @@ __all__ = [
     "mean_squared_error",
     "parameter_count",
     "plotting",
+    "report",
     "runs",
     "softmax_cross_entropy",
     "tasks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from gradlab._math import LN2, log_norm, power_of_two
 from gradlab._validate import require_count, require_generator
+from gradlab.cells.base import Cell
 from gradlab.errors import DTypeError, ValueRangeError
 from gradlab.forward_pass import LayerPass
 from gradlab.status import OK, Status
@@ -36,38 +38,59 @@ def carried_gradient(run: LayerPass, *, rng: np.random.Generator, directions: in
     """Carry `directions` random unit gradients from each row's last step back to its initial state.
 
     `run`: of `gradlab.forward`, `run.runs["0"]`; no ensemble axes. Rescaled by powers of two at every step, so that nothing
-    under- or overflows; only adjoints are needed, no Jacobian is formed. Error: ValueRangeError for ensemble axes.
+    under- or overflows; only adjoints are needed, no Jacobian of a built-in cell is formed.
+    Errors: DTypeError, ValueRangeError for what is no pass, or one with ensemble axes.
     """
+    _require(run, rng, directions)
+    T, B = len(run.t), run.states.shape[1]
+    logs = np.full((directions, T + 1, B), -np.inf)
+    parts = {name: np.full((directions, T + 1, B), -np.inf) for name in run.layer.parts}
+    with np.errstate(all="ignore"):
+        for t, k, delta, shift in _march_back(run, rng, directions):
+            logs[k, t] = log_norm(delta) + shift
+            for name, (start, stop) in run.layer.parts.items():
+                parts[name][k, t] = log_norm(delta[:, start:stop]) + shift
+    gain = _by_lag(_mean_square(logs), run.mask)
+    bad = ~(np.isfinite(gain) | np.isneginf(gain) | np.isnan(gain) & _absent(run.mask, T, B))
+    status = Status("overflow", "a Jacobian of this layer is not finite") if bad.any() else OK
+    return CarriedGradient(gain, {n: _by_lag(_mean_square(v), run.mask) for n, v in parts.items()}, directions, status)
+
+
+def _require(run: LayerPass, rng: np.random.Generator, directions: int) -> None:
     if not isinstance(run, LayerPass):
         raise DTypeError(f"run is a {type(run).__name__}; expected one of gradlab.forward(...).runs")
     if run.states.ndim != 3:
         raise ValueRangeError(f"states have shape {run.states.shape}; expected (T+1, B, S), one network")
     require_generator("rng", rng)
     require_count("directions", directions)
+
+
+def _march_back(run: LayerPass, rng: np.random.Generator, directions: int) -> Iterator[tuple[int, int, Array, Array]]:
+    """(t, direction, delta_t, ln of what was divided out of it) for t = T, ..., 0 and every direction."""
     cell, T, (B, S) = run.layer.cell, len(run.t), run.states.shape[1:]
     emitted = _emitted(run)  # (S,) booleans: what the layer emits of its state
-    logs = np.full((directions, T + 1, B), -np.inf)
-    parts = {name: np.full((directions, T + 1, B), -np.inf) for name in run.layer.parts}
+    starts = rng.standard_normal((directions, B, S)) * emitted
+    starts /= np.linalg.norm(starts, axis=-1, keepdims=True)
+    deltas = list(starts.astype(run.states.dtype))
+    exponents = [np.zeros(B, np.int64) for _ in range(directions)]
+    for k in range(directions):
+        yield T, k, deltas[k], np.zeros(B)
+    # A user's cell without an adjoint of its own would be differentiated by all of its parameters too.
+    by_matrix = type(cell).step_vjp is Cell.step_vjp and cell.vjp is None
     da = np.empty((B, cell.pre_size(run.layer.input_size, run.layer.hidden_size)), run.states.dtype)
     back = np.empty((B, S), run.states.dtype)
-    with np.errstate(all="ignore"):
+    for t in reversed(range(T)):
+        J = run.window(t, t + 1).jacobians()[0] if by_matrix else None
         for k in range(directions):
-            v = rng.standard_normal((B, S)) * emitted
-            delta = (v / np.linalg.norm(v, axis=-1, keepdims=True)).astype(run.states.dtype)
-            shift = np.zeros(B)  # ln of what was divided out
-            _write(logs[k, T], parts, k, T, delta, shift, run)
-            for t in reversed(range(T)):
-                cell.step_vjp(run.p, run.tape[t], run.states[t], run.states[t + 1], delta, da, back, int(run.t[t]))
-                if run.mask is not None:
-                    np.copyto(back, delta, where=~run.mask[t][:, None])
-                mantissa, exponent = power_of_two(back, -1)
-                delta = mantissa
-                shift = shift + exponent * LN2
-                _write(logs[k, t], parts, k, t, delta, shift, run)
-    gain = _by_lag(_mean_square(logs), run.mask)
-    bad = ~(np.isfinite(gain) | np.isneginf(gain) | np.isnan(gain) & _absent(run.mask, T, B))
-    status = Status("overflow", "a Jacobian of this layer is not finite") if bad.any() else OK
-    return CarriedGradient(gain, {n: _by_lag(_mean_square(v), run.mask) for n, v in parts.items()}, directions, status)
+            if J is not None:
+                back = np.matmul(deltas[k][:, None], J)[:, 0]
+            else:
+                cell.step_vjp(run.p, run.tape[t], run.states[t], run.states[t + 1], deltas[k], da, back, int(run.t[t]))
+            if run.mask is not None:
+                np.copyto(back, deltas[k], where=~run.mask[t][:, None])
+            deltas[k], exponent = power_of_two(back, -1)
+            exponents[k] = exponents[k] + exponent
+            yield t, k, deltas[k], exponents[k] * LN2
 
 
 def _emitted(run: LayerPass) -> Array:
@@ -78,12 +101,6 @@ def _emitted(run: LayerPass) -> Array:
     cell.output_vjp(run.states[1:2, :1][0], run.states[:1, :1][0], ones, now, before)
     found = np.asarray(now[0] != 0.0)
     return found if found.any() else np.ones(S, bool)
-
-
-def _write(row: Array, parts: dict[str, Array], k: int, t: int, delta: Array, shift: Array, run: LayerPass) -> None:
-    row[...] = log_norm(delta) + shift
-    for name, (start, stop) in run.layer.parts.items():
-        parts[name][k, t] = log_norm(delta[:, start:stop]) + shift
 
 
 def _mean_square(logs: Array) -> Array:

@@ -9,17 +9,20 @@ import traceback
 from collections.abc import Sequence
 
 from gradlab._version import __version__
-from gradlab.cli import check, scaffold
+from gradlab.cli import check, compare, diagnose, scaffold
 from gradlab.cli.target import Refused, Usage, place_of
-from gradlab.errors import GradlabError, ResourceRefused
+from gradlab.errors import GradlabError, NumericalError, ResourceRefused
 
-COMMANDS = (check, scaffold)
+COMMANDS = (diagnose, compare, check, scaffold)
 """A command has `add(commands)`, which adds its parser and sets `run`, a function from the arguments to the exit status."""
 
-HELP = """commands tell their own story: gradlab check --help
+HELP = """commands tell their own story: gradlab diagnose --help
 
-exit status: 0 all is well, 1 a check does not pass, 2 usage, 3 what was named cannot be imported or checked,
-5 a file cannot be written or memory does not suffice, 130 interrupted, 141 the reader of the output is gone"""
+exit status: 0 all is well, 1 a check does not pass, or a finding is at or above --fail-on, 2 usage, 3 what was named cannot be
+read, imported or checked, 4 no usable number, 5 a file cannot be written or memory does not suffice, 130 interrupted, 141 the
+reader of the output is gone"""
+
+NUMERICAL = 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,6 +64,8 @@ def _told(error: BaseException) -> tuple[str, int]:
         return str(error), command.RESOURCE
     if isinstance(error, MemoryError):
         return "memory does not suffice; check smaller sizes: gradients do not depend on them", command.RESOURCE
+    if isinstance(error, NumericalError):
+        return str(error), NUMERICAL
     if isinstance(error, (Refused, GradlabError)):
         return str(error), command.INPUT
     return f"{place_of(error)}; --debug shows the whole traceback", command.INPUT

@@ -29,6 +29,7 @@ RULES: tuple[Rule, ...] = (
     rules_flow.transient_growth,
     rules_flow.exploding,
     rules_flow.vanishing,
+    rules_history.flow_history,
     rules_flow.short_horizon,
     rules_structure.truncation_short,
     rules_structure.unused,

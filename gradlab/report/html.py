@@ -38,7 +38,17 @@ def page(reports: Sequence[Mapping[str, Any]]) -> str:
     for k, report in enumerate(reports):
         if not isinstance(report, Mapping) or not {"subject", "verdict"} <= set(report):
             raise DTypeError(f"reports[{k}] is a {type(report).__name__}; expected the dict that as_json() of a report returns")
-    environment = Environment(
+    own = environment()
+    own.filters |= {"number": number, "size": size, "place": place}
+    own.globals |= {"gate_map": gate_map, "shown": SHOWN, "most": MOST, "shades": _shades()}
+    counts = Counter(str(report["verdict"]) for report in reports)
+    words = [(word, counts[word]) for word in ("FAIL", "UNRESOLVED", "PASS") if counts[word]]
+    return own.get_template("checks.html").render(reports=reports, words=words, version=__version__)
+
+
+def environment() -> Environment:
+    """Templates of this folder: all text is escaped, what is undefined is an error."""
+    return Environment(
         loader=PackageLoader("gradlab.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -46,11 +56,6 @@ def page(reports: Sequence[Mapping[str, Any]]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "size": size, "place": place}
-    environment.globals |= {"gate_map": gate_map, "shown": SHOWN, "most": MOST, "shades": _shades()}
-    counts = Counter(str(report["verdict"]) for report in reports)
-    words = [(word, counts[word]) for word in ("FAIL", "UNRESOLVED", "PASS") if counts[word]]
-    return environment.get_template("checks.html").render(reports=reports, words=words, version=__version__)
 
 
 def _shades() -> list[tuple[int, str]]:

@@ -56,7 +56,8 @@ def looks(record: Record) -> dict[str, Array]:
     """What a record shows: "adjoint/layer" (*E, T+1), ln of the root mean square over the batch of |dL/ds_t|, -inf where it is
     0; and "saturated/layer/gate" (*E,), the share of gate values in the outer tenths of their range.
 
-    Without gates the states themselves are looked at, if they lie in [-1, 1]. Steps that do not exist do not count.
+    Without gates the states themselves are looked at; NaN where one leaves [-1, 1], as in a ReLU net: a history needs the
+    same names at every update. Steps that do not exist do not count.
     """
     found: dict[str, Array] = {}
     mask = live(len(record.inputs), record.lengths)
@@ -66,8 +67,9 @@ def looks(record: Record) -> dict[str, Array]:
         for gate, value in layer.gates.items():
             low, high = (-0.8, 0.8) if gate in SIGNED else (0.1, 0.9)
             found[f"saturated/{name}/{gate}"] = _share((value <= low) | (value >= high), mask)
-        if not layer.gates and layer.states is not None and _squashed(layer):
-            found[f"saturated/{name}/h"] = _share(np.abs(layer.states[1:]) >= 0.9, mask)
+        if not layer.gates and layer.states is not None:
+            share = _share(np.abs(layer.states[1:]) >= 0.9, mask)
+            found[f"saturated/{name}/h"] = share if _squashed(layer) else np.full_like(share, np.nan)
     return found
 
 
