@@ -75,12 +75,10 @@ class Look:
         new = self.width or (width * SLIDE / plotting.PAGE if self.style == "slides" else None)
         if new is not None:
             figure.set_size_inches(new, height * new / width)
-        if self.style == "slides":
-            figure.set_dpi(PIXELS / (figure.get_size_inches()[0]))
 
     def dots(self, figure: Any) -> dict[str, Any]:
         """Arguments of savefig: how fine a PNG is."""
-        return {"dpi": "figure"} if self.style == "slides" else {}
+        return {"dpi": (PIXELS + 0.5) / figure.get_size_inches()[0]} if self.style == "slides" else {}  # pixels are rounded down
 
 
 class _Said(logging.Handler):
