@@ -73,9 +73,7 @@ others are kept), 130 or 143 interrupted (what was finished is kept), 141 the re
     how.add_argument("--max-memory", metavar="SIZE", type=_size, help="such as 4G: what all processes together may allocate")
     how.add_argument("--debug", action="store_true", help="print the traceback of what crashes, and what workers print")
     look = made.add_argument_group("how figures look")
-    look.add_argument(
-        "--style", choices=STYLES, default="paper", help="slides: text and lines a fifth larger, PNG of 1920 pixels"
-    )
+    look.add_argument("--style", choices=STYLES, default="paper", help="slides: bolder lines, PNG 1920 pixels wide")
     look.add_argument("--width", metavar="INCHES", type=_width, help="of every figure, height in proportion; text keeps its size")
     look.add_argument("--format", metavar="F[,F...]", type=_formats, help=f"out of {', '.join(FORMATS)} (default: pdf,png)")
     look.add_argument("--mplstyle", metavar="FILE", type=Path, help="a matplotlib style file of your own, over gradlab's")

@@ -76,11 +76,22 @@ def test_in_a_folder_of_ones_own_the_look_is_that_of_the_figures_there(tmp_path)
     assert width_of_pdf(tmp_path / "alpha.pdf") == pytest.approx(5.0, rel=1e-6)  # PDF rounds to 1e-5 points or so
 
 
-def test_slides_are_smaller_so_that_their_text_is_larger_and_1920_pixels_wide(run):
+def test_slides_have_bolder_lines_and_1920_pixels_and_the_same_layout(run):
     of, folder = run
-    assert of("--redraw", "--style", "slides") == 0
-    assert width_of_pdf(folder / "slides" / "alpha.pdf") == pytest.approx(5.6, rel=1e-6)
+    seen = []
+    plain = with_axes()
+
+    def draw(result):
+        seen.append(plain.draw(result))
+        seen[-1].axes[0].legend(seen[-1].axes[0].lines, ["x"])
+        return seen[-1]
+
+    for style in ("paper", "slides"):
+        assert of("--redraw", "--style", style, analysis=toy(draw=draw)) == 0
+    assert width_of_pdf(folder / "slides" / "alpha.pdf") == pytest.approx(6.9, rel=1e-6)
     assert size_of_png(folder / "slides" / "alpha.png") == (1920, int(1920.5 * 2.0 / 6.9))
+    paper, slides = ([ax.lines[0], *ax.get_legend().get_lines()] for figure in seen for ax in figure.axes)
+    assert [line.get_linewidth() for line in slides] == [1.5 * line.get_linewidth() for line in paper]
 
 
 def test_a_style_file_of_ones_own_is_applied_to_stored_numbers_and_to_nothing_else(run, tmp_path):
