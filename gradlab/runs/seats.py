@@ -45,12 +45,12 @@ class Seats(Executor):
             self._free.append(None if future.cancelled() or future.exception() else executor)
             if self._free[-1] is None:
                 _kill(executor)
-        seat = self._free.pop() or self._worker()
         try:
+            seat = self._free.pop() or self._worker()
             with _without_interrupts():
                 future = seat.submit(fn, *args, **kwargs)
-        except OSError as error:
-            raise ResourceRefused(f"no process can be started beside this one ({error.strerror}); run with --jobs 1") from error
+        except (OSError, ImportError, NotImplementedError) as error:
+            raise ResourceRefused(f"no process can be started beside this one ({error}); run with --jobs 1") from error
         self._at[future] = seat
         return future
 
