@@ -111,7 +111,7 @@ def collected(analysis: Analysis, results: Sequence[Mapping[str, Array]], scale:
 def computed(
     analysis: Analysis, seeds: np.random.SeedSequence, scale: Scale, progress: Progress | None = None
 ) -> dict[str, Array]:
-    """All of an analysis here and now, task after task, nothing stored."""
+    """All of an analysis here and now, task after task, nothing stored, with as many threads as there are."""
     tasks, results = tasks_of(analysis, scale), []
     for k, task in enumerate(tasks):
 

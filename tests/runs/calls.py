@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from gradlab.runs import main
@@ -38,6 +39,14 @@ def ran(log):
 def entries(folder, stem="alpha"):
     """The files of finished tasks."""
     return sorted((folder / ".cache" / stem).glob("*.npz"))
+
+
+def until(condition, seconds):
+    """Whether `condition` came true in time."""
+    end = time.monotonic() + seconds
+    while not (true := condition()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return true
 
 
 def environment(**changes):

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from runs.calls import call, data, entries, environment, started, tasks
+from runs.calls import call, data, entries, environment, started, tasks, until
 from runs.toys import SETS, split
 
 from gradlab.runs.signals import Terminated, one_interruption
@@ -27,14 +27,6 @@ def running(group):
         if int(fields[3]) == group and fields[0] != "Z":  # session
             found.append(int(entry))
     return found
-
-
-def until(condition, seconds):
-    """Whether `condition` came true in time."""
-    end = time.monotonic() + seconds
-    while not (true := condition()) and time.monotonic() < end:
-        time.sleep(0.02)
-    return true
 
 
 # ---- killed -------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from gradlab import _memory
 from gradlab.runs import GroundTruth, Verdict, main, threads
 
 
@@ -135,7 +136,7 @@ def misbehave(parameters):
     if does == "wait":
         time.sleep(parameters["seconds"])
     if does == "threads":
-        return {"x": np.zeros(2), "product": np.array([pool["num_threads"] for pool in threads.pools()])}
+        return {"x": np.array([_memory.SHARE]), "product": np.array([pool["num_threads"] for pool in threads.pools()])}
     return {"x": lambda: None} if does == "lambda" else None
 
 
