@@ -1,4 +1,10 @@
-"""The analyses: one file is one claim and one figure. `ALL` is the order of the table."""
+"""The analyses: one file is one claim and one figure. `ALL` is the order of the table.
+
+A file has what `gradlab.runs.Analysis` says, and computes in one piece (`compute`, see `gradlab.runs.Whole`) or in tasks
+(`tasks`, `run_task`, `collect`, see `gradlab.runs.Split`; `adding` is one). Whatever takes minutes and has independent
+parts, such as lengths, cells or rates, belongs into tasks: they run side by side, and a killed run loses only those in flight.
+A new sentence, claim or picture recomputes nothing; `gradlab.runs.sources` says what does.
+"""
 
 from __future__ import annotations
 

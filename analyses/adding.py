@@ -15,7 +15,7 @@ It would be contradicted by an IRNN that succeeds with significantly fewer seeds
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ CONTRADICTED_IF = (
 )
 NEEDS: tuple[str, ...] = ()
 ALONE = False
+COMMON_RANDOM_NUMBERS = True  # every length and cell gets the same seeds
 PARAMETERS: dict[str, dict[str, Any]] = {
     "full": {
         "lengths": [100, 150],
@@ -110,17 +111,17 @@ def exact_net() -> tuple[gradlab.Network, dict[str, Array]]:
     }
 
 
-def train(name: str, length: int, p: Mapping[str, Any], seeds: list[Any], held_out: gradlab.Batch, done: Any) -> Any:
+def train(name: str, p: Mapping[str, Any], seeds: list[Any], held_out: gradlab.Batch, done: Any) -> Any:
     """All seeds at all rates as one ensemble, axes (rate, seed): the training, its network."""
     net = network(name, p["hidden_size"][name])
     options: dict[str, Any] = {"forget_bias": p["forget_bias"]} if name == "lstm" else {}
     if name == "irnn":
         options = dict(gradlab.inits.irnn())
     rates = np.array(p["learning_rates"])
-    streams = [_members.stream(seed, length) for seed in seeds]  # the same sequences for every cell
+    streams = [_members.stream(seed, p["length"]) for seed in seeds]  # the same sequences for every cell
 
     def sample(_: np.random.Generator) -> gradlab.Batch:
-        return _members.side_by_side([adding.sample(rng, p["batch"], length) for rng in streams], False, DTYPE)
+        return _members.side_by_side([adding.sample(rng, p["batch"], p["length"]) for rng in streams], False, DTYPE)
 
     training = gradlab.training.train(
         net,
@@ -140,41 +141,55 @@ def train(name: str, length: int, p: Mapping[str, Any], seeds: list[Any], held_o
     return training, net
 
 
-def compute(rng: np.random.Generator, scale: str, progress: Any = None) -> dict[str, Array]:
-    p = PARAMETERS[scale]
+def tasks(scale: str) -> list[dict[str, Any]]:
+    """One task a length. The first one's constant answer is measured too: it does not depend on the length."""
+    shared = {name: value for name, value in PARAMETERS[scale].items() if name != "lengths"}
+    return [{**shared, "length": T} for T in PARAMETERS[scale]["lengths"]]
+
+
+def run_task(rng: np.random.Generator, p: Mapping[str, Any], progress: Any = None) -> dict[str, Array]:
+    T = p["length"]
     seeds = _members.seeds_of(rng, p["seeds"])
     held_out_seed, test_seed, constant_seed = _members.seeds_of(rng, 3)
-    constant = adding.sample(_members.stream(constant_seed, 0), p["constant_sequences"], p["lengths"][0])
-    result: dict[str, Array] = {
-        "lengths": np.array(p["lengths"]),
-        "learning_rates": np.array(p["learning_rates"]),
-        "goal": np.array(p["goal"]),
+    constant = adding.sample(_members.stream(constant_seed, 0), p["constant_sequences"], T)
+    held_out = adding.sample(_members.stream(held_out_seed, T), p["validation_sequences"], T)
+    test = adding.sample(_members.stream(test_seed, T), p["test_sequences"], T)
+    result: dict[str, Any] = {
         "constant_error": np.square(constant.targets - 1.0).mean(),
-        "constant_sequences": np.array(p["constant_sequences"]),
-        "parameters": np.array([_members.parameter_count(network(name, p["hidden_size"][name])) for name in CELLS]),
-        "updates": np.array(p["updates"]),
+        f"constant_validation_{T}": np.square(held_out.targets - 1.0).mean(),
+        f"exact_error_{T}": errors(*exact_net(), test),
     }
-    total = sum(p["lengths"]) * sum(WORK.values()) * p["updates"]
-    before = 0
-    for T in p["lengths"]:
-        held_out = adding.sample(_members.stream(held_out_seed, T), p["validation_sequences"], T)
-        test = adding.sample(_members.stream(test_seed, T), p["test_sequences"], T)
-        result[f"constant_validation_{T}"] = np.square(held_out.targets - 1.0).mean()
-        result[f"exact_error_{T}"] = errors(*exact_net(), test)
-        for name in CELLS:
+    before, total = 0, sum(WORK.values()) * p["updates"]
+    for name in CELLS:
 
-            def done(updates: int, of: int, before: int = before, share: int = T * WORK[name]) -> None:
-                if progress is not None:
-                    progress(before + share * updates, total)
+        def done(updates: int, of: int, before: int = before, share: int = WORK[name]) -> None:
+            if progress is not None:
+                progress(before + share * updates, total)
 
-            training, net = train(name, T, p, seeds, held_out, done)
-            before += T * WORK[name] * p["updates"]
-            stopped = np.zeros((len(p["learning_rates"]), p["seeds"]), bool)
-            for event in training.events:
-                stopped[event.member] = True
-            result[f"{name}_{T}_updates"], result[f"{name}_{T}_validation"] = training.validation
-            result[f"{name}_{T}_test"] = errors(net, training.params, test)
-            result[f"{name}_{T}_stopped"] = stopped
+        training, net = train(name, p, seeds, held_out, done)
+        before += WORK[name] * p["updates"]
+        stopped = np.zeros((len(p["learning_rates"]), p["seeds"]), bool)
+        for event in training.events:
+            stopped[event.member] = True
+        result[f"{name}_{T}_updates"], result[f"{name}_{T}_validation"] = training.validation
+        result[f"{name}_{T}_test"] = errors(net, training.params, test)
+        result[f"{name}_{T}_stopped"] = stopped
+    return result
+
+
+def collect(results: Sequence[Mapping[str, Array]], scale: str) -> dict[str, Array]:
+    p = PARAMETERS[scale]
+    result: dict[str, Any] = {
+        "lengths": p["lengths"],
+        "learning_rates": p["learning_rates"],
+        "goal": p["goal"],
+        "constant_error": results[0]["constant_error"],
+        "constant_sequences": p["constant_sequences"],
+        "parameters": [_members.parameter_count(network(name, p["hidden_size"][name])) for name in CELLS],
+        "updates": p["updates"],
+    }
+    for one in results:
+        result |= {name: value for name, value in one.items() if name != "constant_error"}
     return {key: np.asarray(value) for key, value in result.items()}
 
 

@@ -9,11 +9,11 @@ import traceback
 from collections.abc import Sequence
 
 from gradlab._version import __version__
-from gradlab.cli import check, compare, diagnose, scaffold
+from gradlab.cli import cache, check, compare, diagnose, scaffold
 from gradlab.cli.target import Refused, Usage, place_of
 from gradlab.errors import GradlabError, NumericalError, ResourceRefused
 
-COMMANDS = (diagnose, compare, check, scaffold)
+COMMANDS = (diagnose, compare, check, scaffold, cache)
 """A command has `add(commands)`, which adds its parser and sets `run`, a function from the arguments to the exit status."""
 
 HELP = """commands tell their own story: gradlab diagnose --help

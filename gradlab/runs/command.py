@@ -6,67 +6,25 @@ import argparse
 import difflib
 import io
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from gradlab.errors import GradlabError, ResourceRefused
-from gradlab.runs.runner import Options, Outcome, missing, run
-from gradlab.runs.runner import Report as StartReport
-from gradlab.runs.table import one_line, print_outcomes, refresh_readme
-from gradlab.runs.verdict import WORDS, Analysis
-from gradlab.runs.verdict import Progress as ProgressCall
+from gradlab.errors import FormatError, GradlabError, ResourceRefused
+from gradlab.runs.arguments import COMPUTING, parser
+from gradlab.runs.board import Board
+from gradlab.runs.look import PAPER, Look
+from gradlab.runs.runner import Options, missing, run
+from gradlab.runs.signals import Terminated, one_interruption
+from gradlab.runs.table import print_outcomes, refresh_readme
+from gradlab.runs.text import one_line
+from gradlab.runs.verdict import Analysis
 
 DONE, USAGE, INPUT, RESOURCE, PARTIAL, INTERRUPTED, TERMINATED, PIPE = 0, 2, 3, 5, 6, 130, 143, 141
-
-
-class _Terminated(BaseException):
-    """SIGTERM arrived."""
-
-
-def _parser(program: str, default: Path) -> argparse.ArgumentParser:
-    words = "\n".join(f"  {word:14}{meaning}" for word, meaning in WORDS.items())
-    parser = argparse.ArgumentParser(
-        prog=program,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Compute every analysis, check its claim, and draw its figure.",
-        epilog=f"""examples:
-  {program}                         all analyses, the figures of the paper
-  {program} --quick                 all of them, small, in a minute or two
-  {program} error_surface --seed 7  one of them, with other random numbers
-  {program} --redraw                new pictures from stored numbers, nothing computed
-
-verdicts:
-{words}
-
-exit status: 0 done, 2 usage, 3 a stored result cannot be read, 5 the folder cannot be written,
-6 an analysis crashed or a ground truth fails (the others are kept), 130 or 143 interrupted (what was finished is kept)""",
-    )
-    parser.add_argument("stems", metavar="STEM", nargs="*", help="analyses to run; all of them if none is named")
-    parser.add_argument("--list", action="store_true", help="list the analyses and their claims, and stop")
-    parser.add_argument("--quick", action="store_true", help=f"small runs, written to {default.name}/quick and stamped")
-    parser.add_argument("--redraw", action="store_true", help="draw again from stored results; computes nothing")
-    parser.add_argument("--out", metavar="DIR", type=Path, help=f"folder for the results (default: {default.name})")
-    parser.add_argument(
-        "--seed", metavar="N", type=_seed, help=f"random seed (default: {Options.seed}); others go to {default.name}/seed-N"
-    )
-    parser.add_argument("--debug", action="store_true", help="print the traceback of an analysis that crashes")
-    return parser
-
-
-def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) < 2**63):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 0 to 2^63 - 1")
-    return int(text)
 
 
 def main(
@@ -82,9 +40,10 @@ def main(
     `folder`: where full runs write by default. `readme`: its figure table is kept up to date by full runs there.
     """
     with _any_character(sys.stdout), _any_character(sys.stderr):
-        options = _parser(program, folder).parse_args(argv)
+        options = parser(program, folder).parse_args(argv)
         try:
-            return _main(analyses, options, folder, readme, program)
+            with one_interruption():
+                return _main(analyses, options, folder, readme, program)
         except GradlabError as error:
             _say(program, str(error))
             return RESOURCE if isinstance(error, ResourceRefused) else INPUT
@@ -93,7 +52,7 @@ def main(
             return PIPE
         except KeyboardInterrupt:
             return INTERRUPTED
-        except _Terminated:
+        except Terminated:
             return TERMINATED
 
 
@@ -123,50 +82,45 @@ def _say(program: str, message: str) -> None:
     print(f"{program}: error: {one_line(message)}", file=sys.stderr)
 
 
-def _main(analyses: Mapping[str, Analysis], options: argparse.Namespace, folder: Path, readme: Path | None, program: str) -> int:
-    unknown = [stem for stem in options.stems if stem not in analyses]
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], analyses, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(analyses)}"
-        _say(program, f"unknown analysis {unknown[0][:60]!r}; {hint}")
+def _main(analyses: Mapping[str, Analysis], given: argparse.Namespace, folder: Path, readme: Path | None, program: str) -> int:
+    wrong = _unknown(analyses, given.stems) or _contradiction(given)
+    if wrong:
+        _say(program, wrong)
         return USAGE
-    if options.list:
+    if given.list:
         for stem, analysis in analyses.items():
             lacking = f"  [needs {', '.join(missing(analysis))}]" if missing(analysis) else ""
             print(f"{stem:18}{analysis.CLAIM}{lacking}")
         sys.stdout.flush()
         return DONE
-    if options.redraw and options.seed is not None:
-        _say(program, "--seed has no meaning beside --redraw, which computes nothing; drop one of the two")
-        return USAGE
-    seed = Options.seed if options.seed is None else options.seed
-    out = options.out or (folder / "quick" if options.quick else folder)
-    if options.out is None and seed != Options.seed:  # what is published comes from one seed
-        out = out / f"seed-{seed}"
-    settings = Options(out, "quick" if options.quick else "full", seed, options.redraw, options.debug)
-    stems = list(dict.fromkeys(options.stems)) or list(analyses)
-    outcomes: list[Outcome] = []
+    options = _options(given, folder)
+    _require_style(options.look)
+    stems = list(dict.fromkeys(given.stems)) or list(analyses)
+    board = Board(program, stems)
     refused: ResourceRefused | None = None
+    status = DONE
     try:
-        status = _run_with_bar(analyses, stems, settings, outcomes)
+        with board.shown():
+            run(analyses, stems, options, board)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except Terminated:
+        status = TERMINATED
     except ResourceRefused as error:
-        refused, status = error, RESOURCE
-        if not outcomes:
+        refused = error
+        if not board.outcomes:
             raise
-    terminal = _Console(highlight=False)
-    if options.quick:
-        print("quick: small runs to see that all works; the verdicts are those of the full runs")
-    print_outcomes(terminal if terminal.is_terminal else _Console(highlight=False, width=120), analyses, outcomes)
-    sys.stdout.flush()
+    _print(board, analyses, stems, given.quick)
     if refused is not None:
         raise refused
     if status:
-        left = [stem for stem in stems if stem not in {outcome.stem for outcome in outcomes}]
-        print(f"{program}: interrupted; finished results are kept in {out}, not done: {', '.join(left)}", file=sys.stderr)
+        left = [stem for stem in stems if stem not in {outcome.stem for outcome in board.outcomes}]
+        said = f"{program}: interrupted; finished results and tasks are kept in {options.folder}, not done: {', '.join(left)}"
+        print(said, file=sys.stderr)
         return status
-    if readme is not None and out == folder and not options.quick and seed == Options.seed:
+    if readme is not None and options.folder == folder and not given.quick and options.seed == Options.seed:
         refresh_readme(readme, analyses, folder)
-    bad = [outcome for outcome in outcomes if outcome.state in ("crashed", "broken", "unreadable")]
+    bad = [outcome for outcome in board.outcomes if outcome.state in ("crashed", "broken", "unreadable")]
     for outcome in bad:
         _say(program, f"{outcome.stem} {outcome.state}: {outcome.detail}")
     if bad and all(outcome.state == "unreadable" for outcome in bad):
@@ -174,46 +128,70 @@ def _main(analyses: Mapping[str, Analysis], options: argparse.Namespace, folder:
     return PARTIAL if bad else DONE
 
 
-def _run_with_bar(analyses: Mapping[str, Analysis], stems: Sequence[str], options: Options, outcomes: list[Outcome]) -> int:
-    """Run behind a progress bar on stderr; the exit status if a signal ended the run, else 0."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description:18}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
-    bar = Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal)
-    try:
-        with _termination(), bar:
-            rows = {stem: bar.add_task(stem, total=1.0, start=False) for stem in stems}
-
-            def started(stem: str) -> ProgressCall:
-                bar.start_task(rows[stem])
-                return lambda done, total: bar.update(rows[stem], completed=done / total)
-
-            def finished(outcome: Outcome) -> None:
-                outcomes.append(outcome)
-                bar.update(rows[outcome.stem], completed=1.0)
-                bar.stop_task(rows[outcome.stem])
-
-            report: StartReport = started
-            run(analyses, stems, options, report, finished)
-        return 0
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except _Terminated:
-        return TERMINATED
+def _unknown(analyses: Mapping[str, Analysis], stems: Sequence[str]) -> str:
+    """What is wrong with the names, if anything is."""
+    unknown = [stem for stem in stems if stem not in analyses]
+    if not unknown:
+        return ""
+    near = difflib.get_close_matches(unknown[0], analyses, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(analyses)}"
+    return f"unknown analysis {unknown[0][:60]!r}; {hint}"
 
 
-@contextmanager
-def _termination() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exception, so that what was finished is told; the handlers come back afterwards."""
+def _contradiction(given: argparse.Namespace) -> str:
+    """What is wrong with the arguments together, if anything is."""
+    computing = [name for name in COMPUTING if getattr(given, name) not in (None, False)]
+    if given.redraw and computing:
+        flag = computing[0].replace("_", "-")
+        return f"--{flag} has no meaning beside --redraw, which computes nothing; drop one of the two"
+    beside = [name for name in ("jobs", "max_memory") if getattr(given, name) is not None]
+    if given.dask is not None and beside:
+        flag = beside[0].replace("_", "-")
+        return f"--{flag} has no meaning beside --dask, whose workers have their own number and limits; drop one of the two"
+    return ""
 
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise _Terminated
 
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
-        yield
+def _options(given: argparse.Namespace, folder: Path) -> Options:
+    seed = Options.seed if given.seed is None else given.seed
+    out = given.out or (folder / "quick" if given.quick else folder)
+    if given.out is None and seed != Options.seed:  # what is published comes from one seed,
+        out = out / f"seed-{seed}"
+    look = Look(given.style, given.width, given.format or PAPER, given.mplstyle)
+    pictures = out / look.name if given.out is None and look.name else None  # and has one look
+    return Options(
+        out,
+        "quick" if given.quick else "full",
+        seed,
+        given.redraw,
+        given.debug,
+        given.jobs or 1,
+        given.dask,
+        given.force,
+        given.keep_going,
+        given.task_timeout,
+        given.max_memory,
+        look,
+        pictures,
+    )
+
+
+def _require_style(look: Look) -> None:
+    """Error: FormatError, before anything is computed, if a style file cannot be read."""
+    if look.mplstyle is None:
         return
-    before = {number: signal.signal(number, terminate) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    if not look.mplstyle.is_file():
+        raise FormatError(f"{look.mplstyle}: no such file; expected a matplotlib style file")
+    with look.settings():
+        pass
+
+
+def _print(board: Board, analyses: Mapping[str, Analysis], stems: Sequence[str], quick: bool) -> None:
+    """What came out, in the order in which it was asked for."""
+    terminal = _Console(highlight=False)
+    if quick:
+        print("quick: small runs to see that all works; the verdicts are those of the full runs")
+    outcomes = sorted(board.outcomes, key=lambda outcome: stems.index(outcome.stem))
+    if outcomes:
+        print_outcomes(terminal if terminal.is_terminal else _Console(highlight=False, width=120), analyses, outcomes)
+    print(board.tasks())
+    sys.stdout.flush()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,16 @@ import numpy.typing as npt
 from gradlab._files import dump_json, npz_bytes, read_npz, sweep, write_bytes
 from gradlab.errors import FormatError, ResourceRefused
 from gradlab.record import versions
+from gradlab.runs.look import PAPER, Look
 from gradlab.runs.threads import pools
 from gradlab.runs.verdict import Analysis, Scale, Verdict
 
+if TYPE_CHECKING:
+    from gradlab.runs.runner import Options
+
 Array = npt.NDArray[Any]
 SCHEMA = 1
+PAPER_LOOK = Look()
 
 
 def require_writable(folder: Path) -> None:
@@ -36,37 +41,40 @@ def require_writable(folder: Path) -> None:
     probe.unlink(missing_ok=True)
 
 
-def figure_bytes(figure: Any, kind: str) -> bytes:
-    """A figure as PDF or PNG, the same bytes for the same picture: no dates."""
+def figure_bytes(figure: Any, kind: str, **options: Any) -> bytes:
+    """A figure as PDF, PNG or SVG, the same bytes for the same picture: no dates."""
     buffer = io.BytesIO()
-    metadata = {"CreationDate": None, "ModDate": None} if kind == "pdf" else {"Software": None}
-    figure.savefig(buffer, format=kind, metadata=metadata)
+    metadata = {"pdf": {"CreationDate": None, "ModDate": None}, "png": {"Software": None}, "svg": {"Date": None}}[kind]
+    figure.savefig(buffer, format=kind, metadata=metadata, **options)
     return buffer.getvalue()
 
 
-def draw_figures(analysis: Analysis, result: Mapping[str, Array], scale: Scale) -> dict[str, bytes]:
+def draw_figures(
+    analysis: Analysis, result: Mapping[str, Array], scale: Scale, look: Look = PAPER_LOOK, kinds: Sequence[str] = PAPER
+) -> dict[str, bytes]:
     """The pictures of a result by file ending."""
     from gradlab import plotting
 
-    with plotting.style():
+    with look.settings():
         figure = analysis.draw(result)
         if scale == "quick":
             plotting.stamp(figure, "quick: a small run, not for citation")
-        return {kind: figure_bytes(figure, kind) for kind in ("pdf", "png")}
+        look.fit(figure)
+        return {kind: figure_bytes(figure, kind, **look.dots(figure)) for kind in kinds}
 
 
 def store(
-    folder: Path,
-    stem: str,
-    analysis: Analysis,
-    result: Mapping[str, Array],
-    verdict: Verdict,
-    seed: int,
-    scale: Scale,
-    seconds: float,
+    options: Options, stem: str, analysis: Analysis, result: Mapping[str, Array], verdict: Verdict, run: Mapping[str, Any]
 ) -> None:
-    """Write everything of one analysis. All bytes are made first: nothing is written if one of them cannot be."""
-    pictures = draw_figures(analysis, result, scale)
+    """Write everything of one analysis. All bytes are made first: nothing is written if one of them cannot be.
+
+    `run`: what is told of this run besides, and not reproducible. Beside the arrays there is always a PDF and a PNG of them.
+    """
+    folder, scale, look = options.folder, options.scale, options.look
+    apart = options.pictures is not None
+    kinds = [*PAPER, *(kind for kind in look.formats if kind not in PAPER and not apart)]
+    pictures = draw_figures(analysis, result, scale, PAPER_LOOK if apart else look, kinds)
+    more = draw_figures(analysis, result, scale, look, look.formats) if apart else {}
     summary = {
         "schema": SCHEMA,
         "analysis": stem,
@@ -76,26 +84,31 @@ def store(
         **_stated(verdict),
         "parameters": dict(analysis.PARAMETERS[scale]),
         "scale": scale,
-        "seed": seed,
+        "seed": options.seed,
     }
     header = {"schema": SCHEMA, "kind": "gradlab.analysis", "analysis": stem, "scale": scale}
-    contents = {"npz": npz_bytes(header, result), **pictures, "run.json": dump_json(_circumstances(seconds))}
+    contents = {"npz": npz_bytes(header, result), **pictures, "run.json": dump_json({**run, **_circumstances()})}
     told = dump_json(summary)
     # The summary goes first and comes back last: where there is one, it describes the arrays beside it.
     (folder / f"{stem}.json").unlink(missing_ok=True)
     for ending, data in contents.items():
         write_bytes(folder / f"{stem}.{ending}", data)
+    for ending, data in more.items():
+        write_bytes((options.pictures or folder) / f"{stem}.{ending}", data)
     write_bytes(folder / f"{stem}.json", told)
 
 
-def redraw(folder: Path, stem: str, analysis: Analysis) -> Verdict:
-    """New pictures, and what is concluded, from the stored arrays. Error: FormatError if there are none."""
+def redraw(folder: Path, stem: str, analysis: Analysis, look: Look = PAPER_LOOK, pictures: Path | None = None) -> Verdict:
+    """New pictures, and what is concluded, from the stored arrays. Error: FormatError if there are none.
+
+    `pictures`: another folder for them; then what is in `folder` stays as it is.
+    """
     result, scale = load_result(folder, stem)
     verdict = analysis.check(result)
-    for kind, data in draw_figures(analysis, result, scale).items():
-        write_bytes(folder / f"{stem}.{kind}", data)
+    for kind, data in draw_figures(analysis, result, scale, look, look.formats).items():
+        write_bytes((pictures or folder) / f"{stem}.{kind}", data)
     summary = load_summary(folder, stem)
-    if summary is not None:
+    if summary is not None and pictures is None:
         summary.pop("non_finite", None)
         write_bytes(folder / f"{stem}.json", dump_json({**summary, **_stated(verdict)}))
     return verdict
@@ -134,12 +147,11 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _circumstances(seconds: float) -> dict[str, Any]:
+def _circumstances() -> dict[str, Any]:
     import matplotlib
     import scipy
 
     return {
-        "seconds": round(seconds, 2),
         "versions": {**versions(), "scipy": scipy.__version__, "matplotlib": matplotlib.__version__},
         "system": platform.system(),
         "blas": pools(),

@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from gradlab._files import write_bytes
-from gradlab.runs.runner import Outcome
+from gradlab.runs.course import Outcome
 from gradlab.runs.store import load_summary
+from gradlab.runs.text import one_line
 from gradlab.runs.verdict import Analysis
 
 BEGIN, END = "<!-- figures: begin, written by python -m analyses -->", "<!-- figures: end -->"
@@ -50,12 +51,6 @@ def markdown(analyses: Mapping[str, Analysis], folder: Path, link: str) -> str:
             f"| {_cell(verdict['sentence'])} | **{verdict['word'] if holds else 'broken: a ground truth fails'}** |"
         )
     return "\n".join(lines)
-
-
-def one_line(text: str) -> str:
-    """`text` on one line of at most 400 characters, control characters escaped: it may come from anywhere."""
-    clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return clean if len(clean) <= 400 else f"{clean[:397]}..."
 
 
 def _cell(text: str) -> str:

@@ -32,3 +32,8 @@ def pools() -> list[dict[str, Any]]:
     """Which libraries compute, and with how many threads."""
     wanted = ("internal_api", "version", "architecture", "num_threads")
     return [{key: info.get(key) for key in wanted} for info in _threadpoolctl().threadpool_info()]
+
+
+def limit_for_good(threads: int) -> None:
+    """At most `threads` threads in this process from now on."""
+    _threadpoolctl().threadpool_limits(threads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -65,10 +65,13 @@ class Verdict:
 
 
 class Analysis(Protocol):
-    """A module of `analyses/`: one claim, one computation, one figure.
+    """A module of `analyses/`: one claim, one computation, one figure. This is what all of them have.
 
-    `PARAMETERS[scale]` holds all settings; `compute` reads no others. `NEEDS` names optional libraries.
-    `ALONE`: run last and with all threads, and exempt from reproducibility (timings).
+    `PARAMETERS[scale]` holds all settings. `NEEDS` names optional libraries. `ALONE`: run last and with all threads, and
+    exempt from reproducibility (timings). Optional: `MINUTES`, roughly what the full run takes; the longest start first.
+
+    It computes either in one piece (`Whole`: one function, `compute`) or in independent tasks (`Split`), which are stored one
+    by one as they finish, so that a killed run loses little, and which run side by side.
     """
 
     CLAIM: str
@@ -78,14 +81,41 @@ class Analysis(Protocol):
     NEEDS: tuple[str, ...]
     ALONE: bool
 
-    def compute(self, rng: np.random.Generator, scale: Scale, progress: Progress | None = None) -> dict[str, Array]:
-        """All that costs time: plain arrays."""
-        ...
-
     def check(self, result: Mapping[str, Array]) -> Verdict:
         """What the arrays say about the claim."""
         ...
 
     def draw(self, result: Mapping[str, Array]) -> Any:
         """A matplotlib Figure of the arrays."""
+        ...
+
+
+class Whole(Analysis, Protocol):
+    """An analysis in one piece."""
+
+    def compute(self, rng: np.random.Generator, scale: Scale, progress: Progress | None = None) -> dict[str, Array]:
+        """All that costs time: plain arrays. It reads no settings but `PARAMETERS[scale]`."""
+        ...
+
+
+class Split(Analysis, Protocol):
+    """An analysis in tasks that do not need each other.
+
+    The generator of a task follows from the seed, the analysis and the task's parameters: not from its place in the list, nor
+    from who runs it. With `COMMON_RANDOM_NUMBERS = True` every task gets the generator of the whole analysis instead, from its
+    beginning: then all draw the same, as where one condition is compared with another on the same networks and data.
+    """
+
+    def tasks(self, scale: Scale) -> Sequence[Mapping[str, Any]]:
+        """The parameters of every task, such as {"length": 100, "updates": 3000}: what JSON has a form for, no two alike."""
+        ...
+
+    def run_task(
+        self, rng: np.random.Generator, parameters: Mapping[str, Any], progress: Progress | None = None
+    ) -> dict[str, Array]:
+        """One task: plain arrays. It reads no settings but `parameters`, as JSON gives them back (tuples come as lists)."""
+        ...
+
+    def collect(self, results: Sequence[Mapping[str, Array]], scale: Scale) -> dict[str, Array]:
+        """The arrays of the analysis out of those of its tasks, in the order of `tasks`; it takes no time."""
         ...

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analyses import adding
-from gradlab import plotting
+from gradlab import plotting, runs
 from gradlab.tasks import adding as task
 
 LENGTHS, RATES, SEEDS = (100, 150), (0.003, 0.01, 0.03), 5
@@ -138,7 +138,7 @@ def tiny(monkeypatch):
 
 
 def computed(seed=1):
-    return adding.compute(np.random.default_rng(np.random.SeedSequence(seed)), "quick")
+    return runs.computed(adding, np.random.SeedSequence(seed), "quick")
 
 
 def test_a_small_run_has_every_array_and_holds_its_ground_truths(tiny):
@@ -151,7 +151,7 @@ def test_a_small_run_has_every_array_and_holds_its_ground_truths(tiny):
         np.testing.assert_array_equal(result[f"{name}_3_updates"], [20, 40, 60])
     # three steps apart is easy: sixty updates lower the error of the best member far below the constant's
     assert result["lstm_3_test"].min() < 0.5 * task.BASELINE
-    adding.compute(np.random.default_rng(np.random.SeedSequence(1)), "quick", lambda done, total: calls.append(done / total))
+    runs.computed(adding, np.random.SeedSequence(1), "quick", lambda done, total: calls.append(done / total))
     assert calls == sorted(calls)
     assert calls[-1] == 1.0
 

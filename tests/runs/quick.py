@@ -11,8 +11,8 @@ import numpy as np
 import threadpoolctl
 
 from analyses import ALL, speed
-from gradlab.runs import Options
-from gradlab.runs.runner import generator
+from gradlab.runs import Options, computed
+from gradlab.runs.plan import sequence
 from gradlab.runs.store import load_result
 
 FIGURES = Path(__file__).resolve().parents[2] / "figures"
@@ -29,7 +29,7 @@ def _computed(stem):
     if not all(importlib.util.find_spec(library) for library in ALL[stem].NEEDS):
         return load_result(FIGURES, stem)[0]  # what it needs is not installed: the stored numbers of the full run
     with threadpoolctl.threadpool_limits(1):  # as the runner does: small products are slow with more
-        return ALL[stem].compute(generator(Options.seed, stem), "quick")
+        return computed(ALL[stem], sequence(Options.seed, stem), "quick")
 
 
 def result(stem):

@@ -41,8 +41,9 @@ def call(analyses, folder, *argv, readme=None):
 
 
 def files(folder):
-    """Names of all files below a folder."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    """Names of all files below a folder, but for the finished tasks that are kept there."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {str(path) for path in found if ".cache" not in path.parts}
 
 
 def files_of(*stems):
@@ -122,7 +123,7 @@ def test_a_bad_seed_is_a_usage_error_and_makes_no_file(tmp_path, capsys, seed):
 
 
 @pytest.mark.parametrize(
-    "argv", [["--jobs", "2"], ["--qui"], ["--redr"], ["--li"], ["--se", "1"], ["-q"], ["--seed"], ["--out"]], ids=" ".join
+    "argv", [["--workers", "2"], ["--qui"], ["--redr"], ["--li"], ["--se", "1"], ["-q"], ["--seed"], ["--out"]], ids=" ".join
 )
 def test_unknown_flags_abbreviations_and_missing_values_are_usage_errors(tmp_path, capsys, argv):
     calls = []
@@ -169,7 +170,7 @@ def test_the_help_names_every_verdict_and_exit_status(tmp_path, capsys):
     assert call({"alpha": toy()}, tmp_path / "f", "--help") == 0
     out = capsys.readouterr().out
     assert all(word in out for word in WORDS)
-    assert re.search(r"0 done, 2 usage, 3 .*, 5 .*,\s*6 .*, 130 ", out)
+    assert re.search(r"0 done, 2 usage, 3 .*, 5 .*,\s*6 .*, 130 ", out, flags=re.DOTALL)
 
 
 # ---- a run that goes well ---------------------------------------------------------------------------------
@@ -748,7 +749,7 @@ def interrupted_at_rename(monkeypatch, number):
 def test_an_interruption_at_any_write_leaves_no_partial_file_and_a_rerun_repairs_it(tmp_path, monkeypatch):
     assert call({"alpha": toy()}, tmp_path / "whole") == 0
     whole = contents(tmp_path / "whole", "alpha")
-    for number in range(1, 7):  # the probe of the folder, then five files
+    for number in range(1, 10):  # the probe of the folder, two files that mark the cache, the task, five files
         folder = tmp_path / str(number)
         with monkeypatch.context() as patch:
             interrupted_at_rename(patch, number)
@@ -764,7 +765,7 @@ def test_an_interruption_at_any_write_leaves_no_partial_file_and_a_rerun_repairs
 
 def test_a_stored_summary_never_describes_other_arrays_than_the_stored_ones(tmp_path, monkeypatch):
     wrong = {}
-    for number in range(1, 7):
+    for number in range(1, 8):  # the probe, the task, five files
         folder = tmp_path / str(number)
         assert call({"alpha": toy()}, folder, "--seed", "1") == 0
         with monkeypatch.context() as patch:
@@ -799,20 +800,30 @@ def run(folder, number, after):
         if len(seen) == number:
             os.kill(os.getpid(), signal.SIGKILL)
     os.replace = replace
-    os._exit(main({"alpha": toy()}, [], folder=folder))
+    status = main({"alpha": toy()}, [], folder=folder)
+    if status == 0 and number == 0:
+        (folder / "seen.run.json").write_text(str(len(seen)))
+    os._exit(status)
 
 def state(folder):
-    return {p.name: p.read_bytes().hex() for p in sorted(folder.iterdir()) if not p.name.endswith("run.json")}
+    plain = (p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.endswith("run.json"))
+    return {p.name: p.read_bytes().hex() for p in plain}
+
+def tasks(folder):
+    return json.loads((folder / "alpha.run.json").read_text())["tasks"]["computed"]
 
 root, found = Path(sys.argv[1]), []
 draw_figures(toy(), {"x": np.zeros(5)}, "full")  # loads what draws, once for all
 assert run(root / "whole", 0, False) == 0
-for number in range(1, 7):
+renames = int((root / "whole" / "seen.run.json").read_text())
+for number in range(1, renames + 1):
     for after in (False, True):
         folder = root / f"{number}-{after}"
         killed = run(folder, number, after)
         left = state(folder)
-        found.append([number, after, killed, left, run(folder, 0, False), state(folder)])
+        stored = len(list(folder.glob(".cache/alpha/*.npz")))
+        again = run(folder, 0, False)
+        found.append([number, after, killed, left, again, state(folder) if again == 0 else {}, stored, tasks(folder)])
 print(json.dumps([state(root / "whole"), found]))
 """
 
@@ -830,20 +841,21 @@ def killed(tmp_path_factory):
 
 def test_a_run_killed_at_any_write_leaves_whole_files_only_and_a_rerun_gives_the_same_bytes(killed):
     whole, runs = killed
-    assert len(runs) == 12
-    for number, after, status, left, again, repaired in runs:
+    assert len(runs) == 2 * 9  # the probe, two files that mark the cache, the task, five files
+    for number, after, status, left, again, repaired, stored, computed in runs:
         where = f"killed {'after' if after else 'before'} rename {number}"
         assert status == -signal.SIGKILL, where
         final = {name: data for name, data in left.items() if not name.startswith(".")}
         assert final == {name: whole[name] for name in final}, where
         assert again == 0, where
+        assert (stored, computed) in ((0, 1), (1, 0)), where  # a finished task is not computed again
         assert {name: data for name, data in repaired.items() if not name.startswith(".")} == whole, where
 
 
 def test_a_rerun_after_a_kill_leaves_no_temporary_file(killed):
     _, runs = killed
     left = {
-        f"rename {n}{' done' if after else ''}": sorted(k for k in state if k.startswith(".")) for n, after, *_, state in runs
+        f"rename {n}{' done' if after else ''}": [k for k in state if k.startswith(".")] for n, after, *_, state, _, _ in runs
     }
     assert {where: names for where, names in left.items() if names} == {}
 
@@ -990,7 +1002,8 @@ def test_a_run_writes_below_its_folder_only_and_uses_no_network_and_no_other_pro
     status, seen = json.loads(report.read_text())
     assert status == 0, done.stderr
     written = [path for event, path in seen if event == "open" and path.startswith(str(out))]
-    assert len(written) == 6  # five files and the probe: else the hook sees nothing
+    assert {path.rpartition(".")[2].rpartition("/")[2] for path in written} == {"part", "lock"}  # no other file grows in place
+    assert len({path for path in written if "/.cache/" not in path}) == 6  # five files and the probe
     allowed = (str(out), str(matplotlib.get_cachedir()), str(matplotlib.get_configdir()), os.devnull)
     assert [entry for entry in seen if not entry[1].startswith(allowed)] == []
     assert files(out) == files_of("gradient_flow")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -10,7 +13,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from gradlab.runs import GroundTruth, Verdict, main
+from gradlab import _memory
+from gradlab.runs import GroundTruth, Verdict, main, threads
 
 
 def toy(**changes):
@@ -77,12 +81,79 @@ def sleep(rng, scale, progress=None):
     return {"x": np.zeros(5), "two": np.array(2.0)}
 
 
+def split(*tasks, log=None, **changes):
+    """A toy in tasks. `tasks`: their parameters, or how many plain ones; `log`: a file that gets a line for each that runs.
+
+    What a task does is in its parameter `does`, see `misbehave`; a second one, `mark`, is a file that it may leave.
+    """
+    given = [{"k": k} for k in range(tasks[0])] if tasks and isinstance(tasks[0], int) else list(tasks)
+
+    def run_task(rng, parameters, progress=None):
+        if log is not None:
+            with open(log, "a") as stream:
+                stream.write(f"{json.dumps(parameters, sort_keys=True)}\n")
+        odd = misbehave(parameters)
+        if odd is not None:
+            return odd
+        if progress is not None:
+            progress(1, 1)
+        matrix = rng.normal(size=(60, 60))  # products whose last digits depend on the number of threads
+        return {"x": rng.normal(size=2), "product": matrix @ matrix.T}
+
+    def collect(results, scale):
+        return {"x": np.concatenate([one["x"] for one in results]), "two": np.array(2.0), "last": results[-1]["product"]}
+
+    def draw(result):
+        return toy().draw({"x": result["x"][:5]}) if len(result["x"]) >= 5 else toy().draw({"x": np.zeros(5)})
+
+    made = toy(tasks=lambda scale: given, run_task=run_task, collect=collect, draw=draw, **changes)
+    del made.compute
+    return made
+
+
+def misbehave(parameters):
+    """What a task does besides, by its name; what is not None is its result."""
+    does, mark = parameters.get("does"), Path(parameters.get("mark", "/nonexistent"))
+    if does == "die" or (does == "die once" and not mark.exists()):
+        mark.parent.exists() and mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if does == "crash memory":
+        ctypes.string_at(0)
+    if does == "hang":
+        mark.parent.exists() and mark.write_text(str(os.getpid()))
+        time.sleep(120)
+    if does == "print":
+        print("x" * 10_000_000, flush=True)
+    if does == "raise":
+        raise ValueError("seven is not eight")
+    if does == "raise oddly":
+
+        class OddError(Exception):
+            def __init__(self, one, two):
+                super().__init__(lambda: None)
+
+        raise OddError(1, 2)
+    if does == "wait":
+        time.sleep(parameters["seconds"])
+    if does == "threads":
+        return {"x": np.array([_memory.SHARE]), "product": np.array([pool["num_threads"] for pool in threads.pools()])}
+    return {"x": lambda: None} if does == "lambda" else None
+
+
 GREEK = "the exponent λ exceeds σ − 1"
 SETS = {
     "slow": {"first": toy(), "second": toy(compute=sleep), "third": toy()},
     "greek": {"first": toy(CLAIM=GREEK, check=verdict(sentence=f"λ = 1: {GREEK}"))},
     "crash": {"first": toy(compute=crash(ValueError("λ = −1 is not a value")))},
+    "waits": {"first": toy(), "second": split(*({"k": k, "does": "wait", "seconds": 0.1} for k in range(8)))},
+    "hangs": {
+        "first": split(2),
+        "second": split(*({"k": k, "does": "hang", "mark": f"{os.environ.get('TOY_BEGUN')}{k or ''}"} for k in range(2))),
+    },
 }
 
 if __name__ == "__main__":
-    sys.exit(main(SETS[sys.argv[1]], sys.argv[3:], folder=Path(sys.argv[2])))
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))  # as in analyses/__main__.py
+    status = main(SETS[sys.argv[1]], sys.argv[3:], folder=Path(sys.argv[2]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
