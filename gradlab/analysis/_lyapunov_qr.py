@@ -57,9 +57,10 @@ class Frame:
         """The growth over all steps of `block` with one factorisation at its end; `error` is inf where nothing is left."""
         k = self.Q.shape[-1]
         Z = np.concatenate([self.Q, np.zeros_like(self.Q[..., :1])], axis=-1)
+        complex_ = np.iscomplexobj(Z)
         for push in block:
             vectors = Z[..., :k]
-            length = np.sqrt(np.einsum("...ij,...ij->...", vectors, vectors.conj()).real)
+            length = np.sqrt(np.einsum("...ij,...ij->...", vectors, vectors.conj() if complex_ else vectors).real)
             Z[..., k:] += length[..., None, None] * self._noise[self._turn]
             self._turn = (self._turn + 1) % POOL
             Z = push(Z)

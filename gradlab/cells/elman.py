@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -94,6 +96,17 @@ class Elman(Cell):
     def jacobian(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array) -> Array:
         J: Array = a[:, 0, ..., :, None] * p["U"][..., None, :, :]
         return J
+
+    def jacobian_products(self, p: dict[str, Any], a: Array) -> Iterator[Callable[[Array], Array]]:
+        """Z -> J_t Z for each step of the tape, for any number n of tangent vectors Z (*E, B, H, n): J_t is never formed."""
+        U = p["U"][..., None, :, :]
+
+        def product(slope: Array, Z: Array) -> Array:
+            da: Array = np.matmul(U, Z)
+            da *= slope
+            return da
+
+        return (partial(product, slope) for slope in a[:, 0, ..., None])
 
     def input_jacobian(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array) -> Array:
         G: Array = a[:, 0, ..., :, None] * p["W"][..., None, :, :]
