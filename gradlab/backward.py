@@ -273,7 +273,14 @@ def _require_room(
 def _status(run: Pass, results: Sequence[Array], layers: Mapping[str, LayerRecord]) -> Status:
     """`ok`, or where numbers first left the range of floats, in what is kept."""
     kept = [getattr(layer, name) for layer in layers.values() for name in SERIES]
-    if all(np.isfinite(array).all() for array in [*results, *kept] if array is not None):
+    finite: list[bool] = []
+
+    def look(array: Array) -> None:
+        finite.append(bool(np.isfinite(array).all()))
+
+    looks = [partial(look, array) for array in [*results, *kept] if array is not None]
+    side_by_side(looks, max(1, *(len(one.shares) for one in run.runs.values())))
+    if all(finite):
         return OK
     for name, one in run.runs.items():
         bad = _not_finite(one.states)
