@@ -81,7 +81,7 @@ def bptt(
     )
     with np.errstate(all="ignore"):  # what leaves the range of floats is found on the results
         value, d_outputs = cotangent(net, run, batch, loss)
-        gradients, dy = read_out_vjp(net, run, d_outputs, workspace)
+        gradients, dy = read_out_vjp(net, run, d_outputs, workspace, short=True)
         layers, dx = sweep_levels(net, run, dy, keep, gradients, workspace, progress)
         return assemble(net, params, inputs, run, value, gradients, layers, dx, provenance or {})
 
@@ -139,7 +139,8 @@ def sweep_levels(
 ) -> tuple[dict[str, LayerRecord], Array | None]:
     """All levels from the top down: records by layer and dL/dx (if kept), given dL/d(outputs) `dy` of the top level's layers.
 
-    `dy` is in each layer's processing order. The layers' gradients are added to `gradients`, the adjoints of their
+    `dy` is in each layer's processing order; with fewer steps than the pass it is of the last ones, and the others are zero.
+    The layers' gradients are added to `gradients`, the adjoints of their
     pre-activations (T, *E, B, K) to `pre_adjoints` if it is given.
     `final`: {"0": (*E, B, S), ...} by layer, the derivative of a loss that also reads the final states; zero where absent.
     Rows that end earlier copy their state to the end, so it reaches each row at its own last step.
@@ -212,23 +213,27 @@ def _sweep(
 def _steps_back(run: LayerPass, dy: Array, delta: Array, da: Array, e: Array | None, final: Array | None) -> Mapping[str, Array]:
     """Fill the adjoints `delta`, `da` and the immediate `e`; the gradients of the layer's parameters, by member."""
     cell, p, s, a = run.layer.cell, run.p, run.states, run.tape
+    silent = len(run.t) - len(dy)  # rows of delta that nothing reaches but what comes back from the next step
     if getattr(cell.output, "__func__", None) is Cell.output:  # the identity: one pass over memory instead of three
-        delta[0], delta[1:] = 0.0, dy
+        delta[silent], delta[silent + 1 :] = 0.0, dy
     else:
-        delta[...] = 0.0
-        cell.output_vjp(s[1:], s[:-1], dy, delta[1:], delta[:-1])  # it starts as e_t, the immediate partial of L
+        delta[silent:] = 0.0
+        own, before = np.s_[silent + 1 :], np.s_[silent:-1]
+        cell.output_vjp(s[own], s[before], dy, delta[own], delta[before])  # it starts as e_t, the immediate partial of L
     if final is not None:
         delta[-1] += final
     if e is not None:
-        e[...] = delta
+        e[:silent], e[silent:] = 0.0, delta[silent:]
     carried = np.empty(delta.shape[1:], s.dtype)  # J_{t+1}^T delta_{t+1}
     for k in reversed(range(len(run.t))):
-        cell.step_vjp(p, a[k], s[k], s[k + 1], delta[k + 1], da[k], carried, int(run.t[k]))
+        back = carried if k >= silent else delta[k]
+        cell.step_vjp(p, a[k], s[k], s[k + 1], delta[k + 1], da[k], back, int(run.t[k]))
         if run.mask is not None:  # a step that does not exist copies the state
             absent = ~run.mask[k][:, None]
             np.copyto(da[k], 0.0, where=absent)
-            np.copyto(carried, delta[k + 1], where=absent)
-        delta[k] += carried
+            np.copyto(back, delta[k + 1], where=absent)
+        if k >= silent:
+            delta[k] += carried
     return cell.param_grads(p, run.x, a, s, da, delta, run.t)
 
 
@@ -268,7 +273,14 @@ def _require_room(
 def _status(run: Pass, results: Sequence[Array], layers: Mapping[str, LayerRecord]) -> Status:
     """`ok`, or where numbers first left the range of floats, in what is kept."""
     kept = [getattr(layer, name) for layer in layers.values() for name in SERIES]
-    if all(np.isfinite(array).all() for array in [*results, *kept] if array is not None):
+    finite: list[bool] = []
+
+    def look(array: Array) -> None:
+        finite.append(bool(np.isfinite(array).all()))
+
+    looks = [partial(look, array) for array in [*results, *kept] if array is not None]
+    side_by_side(looks, max(1, *(len(one.shares) for one in run.runs.values())))
+    if all(finite):
         return OK
     for name, one in run.runs.items():
         bad = _not_finite(one.states)

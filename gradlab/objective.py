@@ -101,9 +101,12 @@ def _require_cotangent(d_outputs: Array, outputs: Array) -> None:
 
 
 def read_out_vjp(
-    net: Network, run: Pass, d_outputs: Array, workspace: Workspace | None = None
+    net: Network, run: Pass, d_outputs: Array, workspace: Workspace | None = None, *, short: bool = False
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Adjoint of the read-out: the gradients of V and b_y, and dL/d(outputs) of each layer of the top level."""
+    """Adjoint of the read-out: the gradients of V and b_y, and dL/d(outputs) of each layer of the top level.
+
+    `short`: where all rows are read at the last step alone, only that step, (1, *E, B, outputs): the others are zero.
+    """
     gradients: dict[str, Array] = {}
     d_seen = d_outputs[None] if net.readout == "last" else d_outputs
     if net.output_size is not None:
@@ -115,7 +118,8 @@ def read_out_vjp(
     found, start = {}, 0
     for layer in net.levels[-1]:
         y = run.runs[layer.name].outputs()
-        found[layer.name] = time_major(workspace, f"{layer.name}.dy", (*y.shape[1:-2], y.shape[0], *y.shape[-2:]), y.dtype)
+        steps = 1 if short and run.lengths is None else y.shape[0]
+        found[layer.name] = time_major(workspace, f"{layer.name}.dy", (*y.shape[1:-2], steps, *y.shape[-2:]), y.dtype)
         place_last(d_seen[0, ..., start : start + layer.output_size], found[layer.name], run.lengths)
         start += layer.output_size
     return gradients, found

@@ -16,6 +16,7 @@ from gradlab import (
     Workspace,
     __version__,
     bptt,
+    cells,
     forward,
     inits,
     mean_squared_error,
@@ -23,8 +24,9 @@ from gradlab import (
 )
 from gradlab.analysis import memory_horizon
 from gradlab.analysis.flow import gradient_flow
-from gradlab.backward import DEFAULT_KEEP, KEEP
+from gradlab.backward import DEFAULT_KEEP, KEEP, sweep_levels
 from gradlab.errors import ResourceRefused, ValueRangeError
+from gradlab.objective import read_out_vjp
 
 CELLS = [Elman("tanh"), Elman("sigmoid"), Elman("relu"), Elman("linear"), LSTM()]
 
@@ -670,3 +672,20 @@ def test_two_threads_that_share_a_network_get_what_one_gets(cell):
             for key in params:
                 np.testing.assert_array_equal(other.gradients[key], one.gradients[key])
             np.testing.assert_array_equal(other.layers["1"].series("adjoints"), one.layers["1"].series("adjoints"))
+
+
+@pytest.mark.parametrize("lengths", [None, np.array([6, 3, 5])], ids=["equal", "ragged"])
+@pytest.mark.parametrize("cell", cells.ALL, ids=repr)
+def test_an_adjoint_of_the_last_step_alone_gives_what_zeros_before_it_give(cell, lengths):
+    net = Network(cell, 2, 4, num_layers=2, output_size=1, readout="last")
+    rng = np.random.default_rng(0)
+    params = {key: np.stack([value, 0.5 * value]) for key, value in net.init(rng).items()}
+    run = forward(net, params, rng.normal(size=(6, 3, 2)), lengths=lengths)
+    found = []
+    for short in (True, False):
+        gradients, dy = read_out_vjp(net, run, np.ones((2, 3, 1)), short=short)
+        assert len(dy["1"]) == (1 if short and lengths is None else 6)
+        layers, dx = sweep_levels(net, run, dy, ("immediate", "adjoints", "input_gradient"), gradients)
+        found.append([dx, *gradients.values(), *(getattr(layers[k], name) for k in "01" for name in ("immediate", "adjoints"))])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -22,6 +22,11 @@ from gradlab.workspace import Workspace
 Array = npt.NDArray[Any]
 
 
+def is_plain_lstm(cell: Cell) -> bool:
+    """Whether `LSTMKernel` computes the step of `cell`."""
+    return type(cell) is LSTM and cell.forget_gate and not cell.coupled and not cell.peepholes
+
+
 class StepKernel:
     """The step as the paper prints it."""
 
@@ -90,8 +95,7 @@ class ForwardOnly(Cell):
 
     def __init__(self, cell: Cell) -> None:
         self.cell, self.gates = cell, cell.gates
-        plain = type(cell) is LSTM and cell.forget_gate and not cell.coupled and not cell.peepholes
-        self.kernel: StepKernel | LSTMKernel = LSTMKernel() if plain else StepKernel(cell)
+        self.kernel: StepKernel | LSTMKernel = LSTMKernel() if is_plain_lstm(cell) else StepKernel(cell)
 
     def __repr__(self) -> str:
         return repr(self.cell)

@@ -25,12 +25,22 @@ Progress = Callable[[int, "int | None"], None]
 
 
 class Blocks:
-    """Sums of ln R over consecutive blocks of time, at most 2n of them: when all are full, neighbours are merged."""
+    """Sums of ln R over consecutive blocks of time, at most 2n of them: when all are full, neighbours are merged.
 
-    def __init__(self, n: int) -> None:
+    With `planned` steps they start with the width that they would end with: short blocks need more factorisations.
+    """
+
+    def __init__(self, n: int, planned: int | None = None) -> None:
         self.n, self.width = n, 1
+        while planned is not None and 2 * n * self.width < planned:
+            self.width *= 2
         self.steps: list[int] = []
         self.sums: list[Array] = []
+
+    @property
+    def room(self) -> int:
+        """Steps that are left until the next block begins."""
+        return self.width - (self.steps[-1] if self.steps and self.steps[-1] < self.width else 0)
 
     def add(self, growth: Growth) -> bool:
         """Take in one growth; True if it began a new block."""
@@ -55,7 +65,8 @@ class Meter:
 
     The interval between factorisations is 1 at first. It follows the estimated rounding error of each block, and a block
     whose error is too large is done again in halves. An `interval` that was asked for is kept; NumericalError if it is too
-    long. `held`: bytes that one step occupies until its block is done.
+    long. `held`: bytes that one step occupies until its block is done. `planned`: steps that will come, if known: the same
+    blocks with fewer factorisations, so other last digits than without.
     """
 
     def __init__(
@@ -66,11 +77,12 @@ class Meter:
         interval: int | None,
         blocks: int,
         held: int = 0,
+        planned: int | None = None,
         total: int | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.frame, self.transient, self.fixed = frame, transient, interval
-        self.blocks = Blocks(blocks)
+        self.blocks = Blocks(blocks, None if planned is None else planned - (transient or 0))
         self.seen = self.longest = 0  # steps done, longest interval used
         self.error: Array = np.zeros(frame.lost.shape)
         self.lost_at = 0  # step of the first Jacobian that is not finite, 0 for none
@@ -82,8 +94,8 @@ class Meter:
     def feed(self, push: Push) -> None:
         """One more step."""
         self._pending.append(push)
-        left = (self.transient or 0) - self.seen  # no block lies across the end of the transient
-        most = left if left > 0 else self.blocks.width if self.fixed is None else self._interval
+        left = (self.transient or 0) - self.seen  # no factorisation lies across the end of the transient, or of a block
+        most = left if left > 0 else self.blocks.room if self.fixed is None else self._interval
         if len(self._pending) >= min(self._interval, most):
             self.flush()
 
@@ -111,6 +123,8 @@ class Meter:
             )
         half = len(block) // 2
         self._failed, self._rest = len(block), PATIENCE
+        if self.fixed is None:
+            self._interval = half
         self._absorb(block[:half])
         self._absorb(block[half:])
 
@@ -137,7 +151,8 @@ class Meter:
         if self._rest:
             self._rest -= 1
             wanted = min(wanted, self._failed - 1)
-        return max(1, min(wanted, 2 * found.steps, self._most))
+        reach = max(2 * found.steps, self._interval)  # the end of a block may have cut the last one short
+        return max(1, min(wanted, reach, self._most))
 
     def _sound(self, block: Sequence[Push]) -> bool:
         """Whether each single step is finite and not singular, so that the length of the block is to blame."""

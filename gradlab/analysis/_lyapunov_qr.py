@@ -56,11 +56,13 @@ class Frame:
     def try_block(self, block: Sequence[Push]) -> Growth:
         """The growth over all steps of `block` with one factorisation at its end; `error` is inf where nothing is left."""
         k = self.Q.shape[-1]
-        Z = np.concatenate([self.Q, np.zeros_like(self.Q[..., :1])], axis=-1)
+        Z = np.zeros((*self.Q.shape[:-1], -(-(k + 1) // 4) * 4), self.Q.dtype)  # BLAS takes columns by fours
+        Z[..., :k] = self.Q
         for push in block:
             vectors = Z[..., :k]
-            length = np.sqrt(np.einsum("...ij,...ij->...", vectors, vectors.conj()).real)
-            Z[..., k:] += length[..., None, None] * self._noise[self._turn]
+            conjugate = vectors.conj() if np.iscomplexobj(Z) else vectors  # of real numbers it would be a copy
+            length = np.sqrt(np.einsum("...ij,...ij->...", vectors, conjugate).real)
+            Z[..., k : k + 1] += length[..., None, None] * self._noise[self._turn]
             self._turn = (self._turn + 1) % POOL
             Z = push(Z)
         Q, R = np.linalg.qr(Z[..., :k])

@@ -113,8 +113,12 @@ def start_meter(
     held: int,
     total: int | None,
     progress: Progress | None,
+    planned: int | None = None,
 ) -> Meter:
-    """A meter for tangent vectors of shape `vectors` (*L, S), all arguments checked; `held`: bytes per step that wait."""
+    """A meter for tangent vectors of shape `vectors` (*L, S), all arguments checked; `held`: bytes per step that wait.
+
+    `planned`: see `Meter`. A stream leaves it out, for the same bits whether its length is known or not.
+    """
     require_generator("rng", rng)
     size = vectors[-1]
     count = size if k is None else require_count("k", k)
@@ -131,6 +135,7 @@ def start_meter(
         interval=interval,
         blocks=require_count("blocks", blocks, 2),
         held=held,
+        planned=planned,
         total=total,
         progress=progress,
     )

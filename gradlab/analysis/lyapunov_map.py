@@ -46,8 +46,9 @@ def lyapunov_of_map(
     steps = require_count("steps", steps)
     pace = 1.0 if dt is None else require_positive("dt", dt)
     square = (*state.shape, state.shape[-1])
+    held = 8 * int(np.prod(square))
     meter = start_meter(
-        state.shape, k, rng, transient, interval, blocks, held=8 * int(np.prod(square)), total=steps, progress=progress
+        state.shape, k, rng, transient, interval, blocks, held=held, planned=steps, total=steps, progress=progress
     )
     with np.errstate(all="ignore"):  # a state that escapes is found and reported
         for t in range(steps):

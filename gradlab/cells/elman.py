@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,15 +71,17 @@ class Elman(Cell):
         return hidden_size
 
     def prepare(self, params: Params, rows: tuple[int, ...]) -> dict[str, Any]:
-        return dict(params, U_T=turned(params["U"]))
+        U = params["U"]
+        return dict(params, U_T=turned(U), pre=np.empty((*rows, U.shape[-1]), U.dtype))
 
     def project(self, p: dict[str, Any], x: Array, a: Array) -> None:
         affine_rows(x, p["W"], p["b"], out=a[:, 0])
 
     def step_into(self, p: dict[str, Any], a_t: Array, s_prev: Array, s_out: Array, t: int) -> None:
-        np.matmul(s_prev, p["U_T"], out=s_out)
-        s_out += a_t[0]
-        self.activation.value_and_slope(s_out, s_out, a_t[0])
+        pre = p["pre"]  # contiguous, as the members of an ensemble are not in `s_out`: a third of the time of the whole step
+        np.matmul(s_prev, p["U_T"], out=pre)
+        pre += a_t[0]
+        self.activation.value_and_slope(pre, s_out, a_t[0])
 
     def step_vjp(
         self, p: dict[str, Any], a_t: Array, s_prev: Array, s_t: Array, delta: Array, da_out: Array, ds_out: Array, t: int
@@ -94,6 +98,17 @@ class Elman(Cell):
     def jacobian(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array) -> Array:
         J: Array = a[:, 0, ..., :, None] * p["U"][..., None, :, :]
         return J
+
+    def jacobian_products(self, p: dict[str, Any], a: Array) -> Iterator[Callable[[Array], Array]]:
+        """Z -> J_t Z for each step of the tape, for any number n of tangent vectors Z (*E, B, H, n): J_t is never formed."""
+        U = p["U"][..., None, :, :]
+
+        def product(slope: Array, Z: Array) -> Array:
+            da: Array = np.matmul(U, Z)
+            da *= slope
+            return da
+
+        return (partial(product, slope) for slope in a[:, 0, ..., None])
 
     def input_jacobian(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array) -> Array:
         G: Array = a[:, 0, ..., :, None] * p["W"][..., None, :, :]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -244,6 +246,27 @@ class LSTM(Cell):
         np.matmul(factors, U[:, None, ..., None, :, :], out=np.moveaxis(by_part[..., H:], (-2, 0), (0, -3)))
         by_part[0][..., diagonal, diagonal] = A
         by_part[1][..., diagonal, diagonal] = to_c * A
+
+    def jacobian_products(self, p: dict[str, Any], a: Array) -> Iterator[Callable[[Array], Array]]:
+        """Z -> J_t Z for each step of the tape, for any number n of tangent vectors Z (*E, B, S, n): J_t is never formed."""
+        H, U = p["H"], p["U"][..., None, :, :]
+        gate, to, to_c = self._tape(np.moveaxis(a, 1, 0)[..., None])
+        A = gate["f"] + sum(p[f"p_{name}"][..., None] * to[name] for name in self._peeps if name != "o")
+        factors = np.moveaxis(a[:, len(self._blocks) : -1], 1, -2)[..., None]  # (T, *E, B, gates, H, 1)
+
+        def product(A: Array, factor: Array, to_c: Array, Z: Array) -> Array:
+            da = np.matmul(U, Z[..., H:, :]).reshape(*factor.shape[:-1], -1)
+            da *= factor
+            out = np.empty(Z.shape, da.dtype)
+            dc, dh = out[..., :H, :], out[..., H:, :]
+            np.multiply(A, Z[..., :H, :], out=dc)
+            for k in range(len(self.gates) - 1):
+                dc += da[..., k, :, :]
+            np.multiply(to_c, dc, out=dh)
+            dh += da[..., -1, :, :]
+            return out
+
+        return (partial(product, *step) for step in zip(A, factors, to_c, strict=True))
 
     def input_jacobian(self, p: dict[str, Any], a: Array, s_prev: Array, s: Array, t: Array) -> Array:
         return np.concatenate(self._through(p["W"], a), axis=-2)

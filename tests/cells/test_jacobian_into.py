@@ -185,3 +185,17 @@ def test_only_a_cell_with_a_formula_of_its_own_loses_an_inherited_way_to_write_i
     assert Renamed.jacobian_into is LSTM.jacobian_into
     assert SubclassOfLSTM.jacobian_into is Cell.jacobian_into
     assert LSTM.jacobian_into is not Cell.jacobian_into
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3)], ids=str)
+@pytest.mark.parametrize("cell", [Elman(), Elman("relu"), *LSTMS], ids=repr)
+def test_products_with_tangent_vectors_are_those_of_the_jacobians(cell, lead, dtype):
+    for alone in ((), ("0.U",)):
+        run, _ = layer_pass(cell, lead, dtype, alone=alone)
+        Z = np.random.default_rng(1).normal(size=(*run.states.shape[1:], 3)).astype(dtype)
+        products = list(cell.jacobian_products(run.p, run.tape))
+        assert len(products) == len(run.t)
+        for J, product in zip(run.jacobians(), products, strict=True):
+            expected = J @ Z
+            assert np.abs(product(Z) - expected).max() <= DTYPES[dtype] * np.abs(expected).max()
