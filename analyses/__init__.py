@@ -6,6 +6,7 @@ from typing import cast
 
 from analyses import (
     adding,
+    bounds,
     error_surface,
     gradient_checkers,
     gradient_flow,
@@ -21,6 +22,7 @@ ALL: dict[str, Analysis] = {
     for module in (
         simplest_example,
         error_surface,
+        bounds,
         gradient_flow,
         adding,
         temporal_order,
