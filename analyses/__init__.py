@@ -12,6 +12,7 @@ from analyses import (
     gradient_flow,
     language,
     simplest_example,
+    spectra,
     speed,
     temporal_order,
 )
@@ -23,6 +24,7 @@ ALL: dict[str, Analysis] = {
         simplest_example,
         error_surface,
         bounds,
+        spectra,
         gradient_flow,
         adding,
         temporal_order,
