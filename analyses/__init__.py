@@ -11,6 +11,7 @@ from analyses import (
     gradient_checkers,
     gradient_flow,
     language,
+    lyapunov,
     simplest_example,
     spectra,
     speed,
@@ -29,6 +30,7 @@ ALL: dict[str, Analysis] = {
         adding,
         temporal_order,
         language,
+        lyapunov,
         gradient_checkers,
         speed,
     )
