@@ -259,7 +259,7 @@ def draw(result: Mapping[str, Array]) -> Any:
     middle.set_xticks(x, [f"{bias:g}\n{scale:g}" for bias, scale in result["settings"]])
     middle.set_xlabel("forget bias, scale of $U$")
     middle.axhline(0.0, color=plotting.COLOURS["grey"], linewidth=0.5, linestyle=":")
-    middle.legend(loc="center right", fontsize=6)
+    middle.legend(loc="center left", fontsize=6)
     middle.set_ylabel("largest exponent, nats per step")
     plotting.panel_label(middle, "c", "LSTM: whole state or h")
     for cell, line, label in (("elman", "first", "Elman"), ("lstm", "second", "LSTM")):
