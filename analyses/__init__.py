@@ -7,6 +7,7 @@ from typing import cast
 from analyses import (
     adding,
     bounds,
+    curvature,
     error_surface,
     gradient_checkers,
     gradient_flow,
@@ -31,6 +32,7 @@ ALL: dict[str, Analysis] = {
         temporal_order,
         language,
         lyapunov,
+        curvature,
         gradient_checkers,
         speed,
     )
