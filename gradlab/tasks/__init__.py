@@ -17,6 +17,7 @@ from gradlab.tasks import (
     permutation,
     python_syntax,
     temporal_order,
+    timing,
     two_sequence,
 )
 from gradlab.tasks.base import Task
@@ -41,6 +42,7 @@ ALL: dict[str, Task] = {
         two_sequence.PLAIN,
         two_sequence.NOISY_TARGETS,
         latch.BENGIO,
+        timing.GERS,
         characters.TASK,
         python_syntax.TASK,
         digits.TASK,
@@ -61,5 +63,6 @@ __all__ = [
     "permutation",
     "python_syntax",
     "temporal_order",
+    "timing",
     "two_sequence",
 ]

@@ -26,7 +26,7 @@ def test_all_holds_every_variant_under_its_own_name():
         *("temporal_order_hochreiter_two", "temporal_order_hochreiter_three"),
         *("temporal_order_pascanu", "temporal_order_pascanu_three"),
         *("copy_arjovsky", "memorisation_pascanu", "memorisation_pascanu_two", "permutation_pascanu"),
-        *("two_sequence_hochreiter", "two_sequence_hochreiter_3c", "latch_bengio"),
+        *("two_sequence_hochreiter", "two_sequence_hochreiter_3c", "latch_bengio", "timing_gers"),
     }
     assert all(name == task.name for name, task in ALL.items())
 
@@ -104,7 +104,10 @@ def test_the_baseline_is_the_cross_entropy_of_the_frequencies_at_each_step(task)
         entropies.append(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
     # The plug-in entropy of k classes is low by (k - 1)/(2 n) and scatters less: 7/40 000 at most.
     assert abs(np.mean(entropies) - task.baseline(T)) <= 5.0 / np.sqrt(n) * task.baseline(T)
-    assert abs(np.mean(entropies) - task.baseline(T)) <= 1e-3
+    if (
+        task.name != "timing_gers"
+    ):  # its shares are unequal: their scatter enters to first order, and test_timing has the exact value
+        assert abs(np.mean(entropies) - task.baseline(T)) <= 1e-3
 
 
 def test_baselines_are_the_published_numbers():
