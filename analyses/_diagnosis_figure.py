@@ -23,7 +23,7 @@ WIDEST = 30.0
 
 def draw(result: Mapping[str, Array]) -> Any:
     half = "held-out" if (accuracy.table(result)["half"] == "held-out").any() else "calibration"
-    figure = plotting.new_figure(plotting.PAGE, 8.9)
+    figure = plotting.new_figure(plotting.PAGE, 8.0)
     upper, lower = figure.subfigures(2, 1, height_ratios=[1.25, 1.0])
     matrix, bars = upper.subplots(1, 2, width_ratios=[2.6, 1.0], sharey=True)
     draw_matrix(matrix, result, half)
@@ -33,8 +33,8 @@ def draw(result: Mapping[str, Array]) -> Any:
     margins, whole = lower.subplots(1, 2, width_ratios=[1.9, 1.0])
     draw_margins(margins, result)
     plotting.panel_label(margins, "c", "calibration: statistic / threshold")
-    draw_rates(whole, result, half)
-    plotting.panel_label(whole, "d", f"{half}: all; bars: claimed")
+    draw_rates(whole, result, half)  # the red bars are what the claim asks for
+    plotting.panel_label(whole, "d", f"{half}: all codes")
     return figure
 
 
@@ -63,7 +63,7 @@ def draw_matrix(ax: Any, result: Mapping[str, Array], half: str) -> None:
     for (row, column), share in np.ndenumerate(shares):
         if share > 0.0:
             colour = "white" if share > 0.6 else "black"
-            ax.text(column, row, f"{100.0 * share:.0f}", ha="center", va="center", fontsize=5.5, color=colour)
+            ax.text(column, row, f"{100.0 * share:.0f}", ha="center", va="center", fontsize=6, color=colour)
     for k, name in enumerate(rows):
         at = columns.index(name)
         x, y = at + 0.5 * np.array([-1, 1, 1, -1, -1]), k + 0.5 * np.array([-1, -1, 1, 1, -1])
@@ -91,7 +91,7 @@ def draw_codes(ax: Any, result: Mapping[str, Array], half: str) -> None:
             if trials:
                 _interval(ax, k + offset, hits, trials, marker, plotting.COLOURS[colour], 3.2)
         told = f"{counts[0][0]}/{counts[0][1]}" + (f"  {counts[1][0]}/{counts[1][1]}" if counts[1][1] else "")
-        ax.annotate(told, (1.02, k), xycoords=("axes fraction", "data"), fontsize=5.5, va="center")
+        ax.annotate(told, (1.02, k), xycoords=("axes fraction", "data"), fontsize=6, va="center")
     ax.set_xlim(0.0, 104.0)
     ax.set_xticks([0, 50, 100])
     ax.set_xlabel("share (%), 95 % interval")
@@ -131,7 +131,8 @@ def draw_margins(ax: Any, result: Mapping[str, Array]) -> None:
     ax.set_xlim(-1.05 * ends, 1.05 * ends)
     ticks = [-1.0, 0.0, 1.0]
     ax.set_xticks([-ends, *ticks, ends], ["less", "0.1", "threshold", "10", "more"])
-    ax.set_yticks(range(len(STATISTICS)), [f"{one.code}: {one.name}" for one in STATISTICS], fontsize=5.5)
+    ax.set_xlabel("in units of its threshold, towards the finding (log scale)")
+    ax.set_yticks(range(len(STATISTICS)), [f"{one.code}: {one.name}" for one in STATISTICS], fontsize=6)
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(STATISTICS) - 0.5, -0.5)
     for label, marker, colour, face in (
@@ -148,7 +149,7 @@ def draw_margins(ax: Any, result: Mapping[str, Array]) -> None:
             markersize=3.5,
             label=label,
         )
-    ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.07), ncols=3, fontsize=6, handlelength=1.0, borderaxespad=0.0)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.3, -0.13), ncols=3, fontsize=6, handlelength=1.0, borderaxespad=0.0)
 
 
 def draw_rates(ax: Any, result: Mapping[str, Array], half: str) -> None:
@@ -174,5 +175,6 @@ def draw_rates(ax: Any, result: Mapping[str, Array], half: str) -> None:
     ax.set_xlim(-2.0, 102.0)
     ax.set_ylim(len(own) - 0.7, -0.7)
     ax.set_yticks([])
+    ax.set_ylabel("rate")
     ax.spines["left"].set_visible(False)
     ax.set_xlabel("share of the cases (%)")

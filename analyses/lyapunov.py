@@ -219,6 +219,7 @@ def draw(result: Mapping[str, Array]) -> Any:
     from gradlab import plotting
 
     figure = plotting.new_figure(plotting.PAGE, 4.8)
+    figure.get_layout_engine().set(w_pad=0.08)
     (left, whole), (middle, right) = figure.subplots(2, 2)
     gains = np.linspace(result["gains"].min(), result["gains"].max(), 60)
     law = random_tanh_map(gains).largest
@@ -235,7 +236,7 @@ def draw(result: Mapping[str, Array]) -> Any:
         )
     left.axhline(0.0, color=plotting.COLOURS["grey"], linewidth=0.5, linestyle=":")
     left.set_xlabel("gain $g$")
-    left.set_ylabel(r"largest exponent, nats per step")
+    left.set_ylabel("largest exponent, nats")
     left.legend(loc="lower right", fontsize=6)
     plotting.panel_label(left, "a", "tanh nets against gain")
     spectrum = np.sort(result["spectrum"], axis=-1)[:, ::-1]
@@ -246,7 +247,7 @@ def draw(result: Mapping[str, Array]) -> Any:
     whole.plot(inner, law, color=plotting.COLOURS["black"], linewidth=1.0, label="free products")
     whole.axhline(0.0, color=plotting.COLOURS["grey"], linewidth=0.5, linestyle=":")
     whole.set_xlabel("share of exponents")
-    whole.set_ylabel("exponent, nats per step")
+    whole.set_ylabel("exponent, nats")
     whole.legend(loc="lower left", fontsize=6)
     plotting.panel_label(whole, "b", f"all exponents at gain {float(result['spectrum gain']):g}")
     x = np.arange(len(result["settings"]))
@@ -260,7 +261,7 @@ def draw(result: Mapping[str, Array]) -> Any:
     middle.set_xlabel("forget bias, scale of $U$")
     middle.axhline(0.0, color=plotting.COLOURS["grey"], linewidth=0.5, linestyle=":")
     middle.legend(loc="center left", fontsize=6)
-    middle.set_ylabel("largest exponent, nats per step")
+    middle.set_ylabel("largest exponent, nats")
     plotting.panel_label(middle, "c", "LSTM: whole state or h")
     for cell, line, label in (("elman", "first", "Elman"), ("lstm", "second", "LSTM")):
         rows = result[f"{cell} exponents"]
@@ -270,6 +271,6 @@ def draw(result: Mapping[str, Array]) -> Any:
     right.axhline(0.0, color=plotting.COLOURS["grey"], linewidth=0.5, linestyle=":")
     right.set_xlabel("update")
     right.legend(loc="lower right", fontsize=6)
-    right.set_ylabel("largest exponent, nats per step")
+    right.set_ylabel("largest exponent, nats")
     plotting.panel_label(right, "d", "while learning to add")
     return figure

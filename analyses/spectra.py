@@ -164,7 +164,7 @@ def draw(result: Mapping[str, Array]) -> Any:
         ax.set_ylim(-1.25 * g, 1.25 * g)
         ax.set_xlabel("real part")
         plotting.panel_label(ax, letter, title)
-    left.set_ylabel("imaginary part")
+        ax.set_ylabel("imaginary part")
     left.legend(loc="upper right", fontsize=6)
     for kind, line in zip(KINDS, ("first", "second", "third"), strict=True):
         powers = result[f"{kind} powers"]

@@ -19,8 +19,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_every_python_example_prints_what_stands_below_it():
     blocks = re.findall(r"```python\n((?:(?!```).)*)```\n(?:\n```\n((?:(?!```).)*)```)?", README, flags=re.DOTALL)
-    assert len(blocks) == 11
-    assert sum(bool(expected) for _, expected in blocks) == 9
+    assert len(blocks) == 12
+    assert sum(bool(expected) for _, expected in blocks) == 10
     scope = {}
     for code, expected in blocks:
         if "import torch" in code and importlib.util.find_spec("torch") is None:

@@ -87,22 +87,24 @@ def run(analyses: Mapping[str, Analysis], stems: Sequence[str], options: Options
     require_writable(options.folder)
     if options.pictures is not None:
         require_writable(options.pictures)
+    able = list(stems) if options.redraw else []
+    for stem in () if options.redraw else stems:
+        lacking = missing(analyses[stem])
+        if lacking:
+            detail = f"needs {', '.join(lacking)}: pip install {' '.join(_requirement(name) for name in lacking)}"
+            watch.finished(Outcome(stem, "skipped", detail=detail))
+        else:
+            able.append(stem)
+    if not able:
+        return  # and nothing is made
     cache = Cache(options.folder, watch.note)
     with ExitStack() as stack:
-        for stem in sorted(stems):
+        for stem in sorted(able):
             stack.enter_context(held(cache.open(stem) / LOCK, stem, watch.note))
         if options.redraw:
             for stem in stems:
                 watch.finished(_redrawn(stem, analyses[stem], options))
             return
-        able = []
-        for stem in stems:
-            lacking = missing(analyses[stem])
-            if lacking:
-                detail = f"needs {', '.join(lacking)}: pip install {' '.join(_requirement(name) for name in lacking)}"
-                watch.finished(Outcome(stem, "skipped", detail=detail))
-            else:
-                able.append(stem)
         together = [stem for stem in able if not analyses[stem].ALONE]
         together.sort(key=lambda stem: -float(getattr(analyses[stem], "MINUTES", 0.0)))  # the longest first; ties as named
         # Analyses that measure time run after the others, one by one, with all threads.
