@@ -10,7 +10,6 @@ The laws of I and of the phase, the label and the criterion are gradlab's choice
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import entr
 
 from gradlab.batch import Batch
 from gradlab.tasks.base import Array, Task, largest_output
@@ -43,6 +42,8 @@ def every_train(length: int) -> tuple[Array, Array]:
 
 def _entropy(share: Array) -> Array:
     """Of a label that is 1 with probability `share`, in nats."""
+    from scipy.special import entr
+
     return np.asarray(entr(share) + entr(1.0 - share))
 
 

@@ -40,7 +40,8 @@ def test_the_size_of_parameters_is_that_of_their_kind(kind, least, most):
     @FAST
     def holds(params):
         for value in params.values():
-            assert least <= np.abs(value).max() <= most
+            assert np.abs(value).max() <= most
+            assert value.size < 12 or least <= np.abs(value).max()  # of a few entries all may happen to be small
 
     holds()
 
